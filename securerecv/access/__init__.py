@@ -1,0 +1,1 @@
+"""Who may speak: passwords, twisted.cred, and limits on trying."""

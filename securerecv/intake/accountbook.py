@@ -1,0 +1,175 @@
+"""
+The accounts of a data folder, for whoever runs the server.
+
+Works beside a running server, which notices what changes.  All calls wait for
+slow hashes and the disk.
+"""
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from securerecv.access.passwords import PasswordMixer, check_new_password, matches
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.intake.locksmith import Locksmith, WorkFactors
+from securerecv.names import normalise_user_name
+from securerecv.settings import Settings
+from securerecv.vault import accounts, schema
+from securerecv.vault.accounts import Account, AccountExistsError, UnknownAccountError
+from securerecv.vault.database import database_url, open_database, storage_error
+from securerecv.vault.keyring import open_keyring
+from securerecv.vault.mailboxkeys import (
+    MailboxPrivateKey,
+    WrongSecretError,
+    new_recovery_code,
+    unwrap_with_code,
+    unwrap_with_password,
+    wrap_with_code,
+)
+
+
+def open_account_book(
+    settings: Settings, work: WorkFactors | None = None
+) -> "AccountBook":
+    """
+    Open the accounts of a data folder; keys are made if there are none.
+
+    Raises:
+        OperatorError: the folder or the store must be mended first.
+    """
+    keyring = open_keyring(settings.data, settings.cert, settings.key)
+    engine = open_database(database_url(settings.store, settings.data))
+    mixer = PasswordMixer(keyring.password_key, keyring.mailbox_key)
+    locksmith = Locksmith(mixer, work or WorkFactors())
+    return AccountBook(engine, keyring.name_key, locksmith)
+
+
+class AccountBook:
+    """
+    Adds, changes and removes accounts.
+
+    Every method raises `PeerError` when the name, password or code is not
+    what it should be, and `StorageError` when the store cannot be used.
+
+    Args:
+        engine: the store.
+        name_key: finds accounts by name.
+        locksmith: makes what is stored of passwords.
+    """
+
+    def __init__(self, engine: Engine, name_key: bytes, locksmith: Locksmith) -> None:
+        self._engine = engine
+        self._name_key = name_key
+        self._locksmith = locksmith
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._engine.dispose()
+
+    def count(self) -> int:
+        """Count the accounts."""
+        with self._engine.begin() as connection:
+            query = select(func.count()).select_from(schema.account)
+            return connection.scalar(query) or 0
+
+    def add(self, name: str, password: str) -> str:
+        """
+        Make an account.
+
+        Returns:
+            Its recovery code, which is stored nowhere.
+        """
+        name = normalise_user_name(name)
+        check_new_password(password)
+        if self._find(name) is not None:
+            raise AccountExistsError
+        key = MailboxPrivateKey.generate()
+        code = new_recovery_code()
+        locks = self._locksmith.make(name, password, key)
+        try:
+            with self._engine.begin() as connection:
+                accounts.add(
+                    connection,
+                    lookup=accounts.lookup_of(self._name_key, name),
+                    password_hash=locks.password_hash,
+                    public_key=key.public_key(),
+                    wrapped_by_password=locks.wrapped_by_password,
+                    wrapped_by_code=wrap_with_code(key, code),
+                )
+        except SQLAlchemyError as error:
+            raise storage_error(error) from error
+        return code
+
+    def change_password(self, name: str, old: str, new: str) -> None:
+        """Set a new password; the old one is needed, since it opens the box."""
+        name = normalise_user_name(name)
+        check_new_password(new)
+        account = self._get(name)
+        mixer = self._locksmith.mixer
+        if not matches(mixer.bcrypt_secret(name, old), account.password_hash):
+            raise PeerError(ErrorCode.AUTH, "that is not the password")
+        key = unwrap_with_password(
+            account.wrapped_by_password, mixer.mailbox_secret(name, old)
+        )
+        self._lock_anew(account, name, new, key, None)
+
+    def recover(self, name: str, code: str, new: str) -> str:
+        """
+        Set a new password with the recovery code.
+
+        Returns:
+            A new recovery code; the old one is void.
+        """
+        name = normalise_user_name(name)
+        check_new_password(new)
+        account = self._get(name)
+        try:
+            key = unwrap_with_code(account.wrapped_by_code, code)
+        except WrongSecretError:
+            raise PeerError(ErrorCode.AUTH, "that is not the recovery code") from None
+        new_code = new_recovery_code()
+        self._lock_anew(account, name, new, key, wrap_with_code(key, new_code))
+        return new_code
+
+    def remove(self, name: str) -> None:
+        """Delete an account and everything in its box."""
+        lookup = accounts.lookup_of(self._name_key, normalise_user_name(name))
+        try:
+            with self._engine.begin() as connection:
+                accounts.remove(connection, lookup)
+        except SQLAlchemyError as error:
+            raise storage_error(error) from error
+
+    def _find(self, name: str) -> Account | None:
+        lookup = accounts.lookup_of(self._name_key, name)
+        try:
+            with self._engine.begin() as connection:
+                return accounts.find(connection, lookup)
+        except SQLAlchemyError as error:
+            raise storage_error(error) from error
+
+    def _get(self, name: str) -> Account:
+        account = self._find(name)
+        if account is None:
+            raise UnknownAccountError
+        return account
+
+    def _lock_anew(
+        self,
+        account: Account,
+        name: str,
+        password: str,
+        key: MailboxPrivateKey,
+        wrapped_by_code: bytes | None,
+    ) -> None:
+        locks = self._locksmith.make(name, password, key)
+        try:
+            with self._engine.begin() as connection:
+                accounts.set_password(
+                    connection,
+                    account.id,
+                    password_hash=locks.password_hash,
+                    wrapped_by_password=locks.wrapped_by_password,
+                    wrapped_by_code=wrapped_by_code,
+                )
+        except SQLAlchemyError as error:
+            raise storage_error(error) from error

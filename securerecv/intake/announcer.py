@@ -1,0 +1,61 @@
+"""Telling those who watch what has come in."""
+
+from collections.abc import Callable
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.names import normalise_user_name
+from securerecv.wire.lines import Message, push
+
+Listener = Callable[[bytes], bool]
+"""Takes a pushed line; False if the peer is too slow to be told more."""
+
+
+class Announcer:
+    """
+    Knows who watches, and which anonymous sessions there are.
+
+    Nothing is kept here: what an anonymous session is sent reaches it at once
+    or not at all.
+    """
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, list[Listener]] = {}
+
+    def watch(self, name: str, listener: Listener) -> None:
+        """Begin to tell a listener what comes in for a user or an address."""
+        self._watchers.setdefault(name, []).append(listener)
+
+    def unwatch(self, name: str, listener: Listener) -> None:
+        """Stop telling it."""
+        listeners = self._watchers[name]
+        listeners.remove(listener)
+        if not listeners:
+            del self._watchers[name]
+
+    def announce(self, to: str, message: Message) -> None:
+        """Tell all who watch the box of a user, as the sender wrote the name."""
+        if not self._watchers:
+            return
+        listeners = self._watchers.get(normalise_user_name(to))
+        if listeners:
+            line = push(message.line(), message.body)
+            for listener in tuple(listeners):
+                listener(line)
+
+    def hand_over(self, address: str, message: Message) -> None:
+        """
+        Give a message to an anonymous session.
+
+        Raises:
+            PeerError: ``no-mailbox``; it is not there or does not watch.
+                ``busy``; it does not read what it was sent before.
+        """
+        listeners = self._watchers.get(address, ())
+        if not listeners:
+            words = "nobody watches at that address"
+            raise PeerError(ErrorCode.NO_MAILBOX, words)
+        line = push(message.line(), message.body)
+        heard = [listener(line) for listener in tuple(listeners)]
+        if True not in heard:
+            words = "the receiver is not reading; try again"
+            raise PeerError(ErrorCode.BUSY, words)

@@ -1,0 +1,232 @@
+"""
+The desk: carries out what a `securerecv.wire.session.Session` asks for.
+
+Every transport meets here; behind it nothing knows how a request travelled.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.cred.credentials import Anonymous
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+
+from securerecv.access.checker import PeerCredentials
+from securerecv.access.passwords import PasswordMixer
+from securerecv.access.realm import Avatar, IReceiverAvatar
+from securerecv.access.throttle import LoginThrottle
+from securerecv.errors import ErrorCode, MisuseError, PeerError
+from securerecv.intake.announcer import Announcer
+from securerecv.intake.faults import explain
+from securerecv.intake.messages import Messages, Results
+from securerecv.intake.passwordchange import PasswordChange
+from securerecv.names import normalise_user_name
+from securerecv.wire.lines import Answer
+from securerecv.wire.reader import Post
+from securerecv.wire.session import Command
+from securerecv.wire.verbs import Standing
+
+Arguments = tuple[str, ...]
+"""What a request's verb asks for, `securerecv.wire.verbs`; absent ones are empty."""
+
+
+@define(eq=False)
+class Visitor:
+    """
+    One conversation as the desk sees it.
+
+    Attributes:
+        address: where the peer is, for limits.
+        push: says something to the peer that it did not ask for; False if the
+            peer does not read.
+        dismiss: ends the conversation, with words for the peer.
+        avatar: who it is, once that is known.
+        watching: the peer is told what comes in.
+        has_left: the conversation is over.
+        logout: what the portal wants called at the end.
+    """
+
+    address: str
+    push: Callable[[bytes], bool]
+    dismiss: Callable[[str], None]
+    avatar: Avatar | None = None
+    watching: bool = False
+    has_left: bool = False
+    logout: Callable[[], None] | None = field(default=None, repr=False)
+
+    @property
+    def standing(self) -> Standing:
+        """Who is speaking."""
+        return self.avatar.standing if self.avatar else Standing.NEW
+
+    def known(self) -> Avatar:
+        """Give the avatar of somebody who is in."""
+        if self.avatar is None:
+            raise MisuseError("the session let a command through before the login")
+        return self.avatar
+
+
+class Desk:
+    """
+    Carries out requests.
+
+    Args:
+        portal: decides who someone is.
+        mixer: makes of a password what opens the mailbox.
+        throttle: slows down those who guess.
+        announcer: tells those who watch.
+        messages: keeps messages.
+        password_change: changes passwords.
+        seconds: the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        portal: Portal,
+        mixer: PasswordMixer,
+        throttle: LoginThrottle,
+        announcer: Announcer,
+        messages: Messages,
+        password_change: PasswordChange,
+        seconds: Callable[[], float],
+    ) -> None:
+        self._portal = portal
+        self._mixer = mixer
+        self._throttle = throttle
+        self._announcer = announcer
+        self._messages = messages
+        self._password_change = password_change
+        self._seconds = seconds
+        self._inside: dict[str, set[Visitor]] = {}
+        self._carry_out: dict[str, Callable[[Visitor, Arguments], Any]] = {
+            "LOGIN": self._login,
+            "ANON": self._anonymous,
+            "LAST": self._last,
+            "READ": self._read,
+            "DROP": self._drop,
+            "WATCH": self._watch,
+            "UNWATCH": self._unwatch,
+            "PASSWD": self._passwd,
+        }
+
+    def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Results]":
+        """Take messages; see `Messages.post`."""
+        return self._messages.post(visitor.known(), posts)
+
+    def serve(
+        self, visitor: Visitor, command: Command
+    ) -> "Deferred[Answer | PeerError]":
+        """
+        Carry out a command.
+
+        Returns:
+            The answer; it never fails.
+        """
+        work = self._carry_out.get(command.request.verb.name, _not_yet)
+        done = maybeDeferred(work, visitor, command.request.arguments)
+        return done.addErrback(explain)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Forget somebody whose conversation has ended."""
+        visitor.has_left = True
+        if visitor.avatar is not None:
+            self._stop_watching(visitor)
+            visitors = self._inside[visitor.avatar.name]
+            visitors.discard(visitor)
+            if not visitors:
+                del self._inside[visitor.avatar.name]
+            visitor.avatar = None
+        if visitor.logout is not None:
+            visitor.logout()
+            visitor.logout = None
+
+    # -- coming in --------------------------------------------------------------
+
+    @inlineCallbacks
+    def _login(
+        self, visitor: Visitor, arguments: Arguments
+    ) -> Generator[Any, Any, Answer]:
+        written, password = arguments
+        try:
+            name = normalise_user_name(written)
+        except PeerError:
+            name = ""
+        self._throttle.check(visitor.address, name, self._seconds())
+        credentials = PeerCredentials(name.encode(), password.encode(), visitor.address)
+        secret = self._mixer.mailbox_secret(name, password)
+        try:
+            yield self._enter(visitor, credentials, secret)
+        except UnauthorizedLogin:
+            self._throttle.failed(visitor.address, name, self._seconds())
+            raise
+        self._throttle.succeeded(visitor.address, name)
+        return Answer(f"you are {name}")
+
+    @inlineCallbacks
+    def _anonymous(self, visitor: Visitor, _: Arguments) -> Generator[Any, Any, Answer]:
+        yield self._enter(visitor, Anonymous(), None)
+        return Answer(visitor.known().name)
+
+    @inlineCallbacks
+    def _enter(
+        self, visitor: Visitor, credentials: Any, secret: bytes | None
+    ) -> Generator[Any, Any, None]:
+        _, avatar, logout = yield self._portal.login(
+            credentials, secret, IReceiverAvatar
+        )
+        if visitor.has_left:
+            logout()
+            raise PeerError(ErrorCode.NOT_ALLOWED, "the conversation is over")
+        visitor.avatar = avatar
+        visitor.logout = logout
+        self._inside.setdefault(avatar.name, set()).add(visitor)
+
+    # -- messages -----------------------------------------------------------------
+
+    def _last(self, visitor: Visitor, arguments: Arguments) -> Any:
+        count = int(arguments[0]) if arguments[0] else None
+        return self._messages.last(visitor.known(), visitor.address, count)
+
+    def _read(self, visitor: Visitor, arguments: Arguments) -> Any:
+        return self._messages.read(visitor.known(), visitor.address, arguments[0])
+
+    def _drop(self, visitor: Visitor, arguments: Arguments) -> Any:
+        return self._messages.drop(visitor.known(), arguments[0])
+
+    # -- watching -------------------------------------------------------------------
+
+    def _watch(self, visitor: Visitor, _: Arguments) -> Answer:
+        if not visitor.watching:
+            visitor.watching = True
+            self._announcer.watch(visitor.known().name, visitor.push)
+        return Answer()
+
+    def _unwatch(self, visitor: Visitor, _: Arguments) -> Answer:
+        self._stop_watching(visitor)
+        return Answer()
+
+    def _stop_watching(self, visitor: Visitor) -> None:
+        if visitor.watching:
+            visitor.watching = False
+            self._announcer.unwatch(visitor.known().name, visitor.push)
+
+    # -- the account ----------------------------------------------------------------
+
+    @inlineCallbacks
+    def _passwd(
+        self, visitor: Visitor, arguments: Arguments
+    ) -> Generator[Any, Any, Answer]:
+        avatar = visitor.known()
+        yield self._password_change.change(avatar, visitor.address, arguments[0])
+        for other in tuple(self._inside.get(avatar.name, ())):
+            if other is not visitor:
+                other.dismiss("the password was changed; log in again")
+        return Answer()
+
+
+def _not_yet(_visitor: Visitor, _arguments: Arguments) -> Answer:
+    words = "this server does not do that"
+    raise PeerError(ErrorCode.NOT_ALLOWED, words)

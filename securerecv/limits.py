@@ -1,0 +1,81 @@
+"""
+Every bound on what a peer may make the server hold, wait for or do.
+
+The first group is fixed by the protocol, the second is tuning.  Limits that
+an operator sets are in `securerecv.settings`.
+"""
+
+# -- fixed by the protocol (docs/protocol.md) --------------------------------
+
+MAX_LINE_BYTES = 4096
+"""A request line, without its line end."""
+
+MAX_TAG_CHARACTERS = 16
+ANONYMOUS_ADDRESS_CHARACTERS = 16
+
+# -- tuning -------------------------------------------------------------------
+
+MAX_NAME_CHARACTERS = 64
+MAX_PASSWORD_CHARACTERS = 1024
+
+LOGIN_TIMEOUT_S = 120.0
+"""From the greeting to a successful LOGIN or ANON."""
+
+HANDSHAKE_TIMEOUT_S = 15.0
+"""From the connection to the end of the TLS handshake."""
+
+REQUEST_TIMEOUT_S = 60.0
+"""From the first byte of a request to its last, payload time aside."""
+
+MIN_PAYLOAD_BYTES_PER_S = 8192
+"""A payload of n bytes may take ``n / MIN_PAYLOAD_BYTES_PER_S`` longer."""
+
+IDLE_TIMEOUT_S = 900.0
+"""Between two requests of a conversation that does not watch."""
+
+UNREAD_TIMEOUT_S = 60.0
+"""How long a peer may leave its answers unread before it is dropped."""
+
+MAX_POSTS_IN_FLIGHT = 4096
+"""Messages of one conversation that wait for their commit."""
+
+MAX_POST_BYTES_IN_FLIGHT = 4 * 1024 * 1024
+"""Their bodies together; one message of any allowed size always fits."""
+
+MAX_BUFFERED_PAYLOAD_BYTES = 256 * 1024 * 1024
+"""Bodies being received or stored, over all conversations together."""
+
+MAX_SKIPPED_PAYLOAD_BYTES = 16 * 1024 * 1024
+"""A refused payload up to this size is read past; beyond, the peer is left."""
+
+MAX_UNREAD_PUSH_BYTES = 1024 * 1024
+"""Pushed messages that a watching peer may leave unread."""
+
+MAX_CONNECTIONS = 8192
+MAX_CONNECTIONS_PER_ADDRESS = 2048
+MAX_HANDSHAKES = 1024
+"""TLS handshakes under way at once, over all addresses."""
+
+GOODBYE_S = 5.0
+"""What conversations have left to finish when the server stops."""
+
+MAX_QUEUED_LOGINS = 128
+MAX_QUEUED_LOGINS_PER_ADDRESS = 64
+
+FREE_FAILURES_PER_ADDRESS = 60
+FREE_FAILURES_PER_ACCOUNT_AND_ADDRESS = 12
+FREE_FAILURES_PER_ACCOUNT = 120
+FAILURE_FORGIVEN_AFTER_S = 60.0
+"""How long it takes until one failed login is forgiven."""
+
+MAX_LOGIN_WAIT_S = 900.0
+MAX_ACCOUNT_LOGIN_WAIT_S = 60.0
+"""For waits caused by other people's failures against one's account."""
+
+MAX_THROTTLE_KEYS = 65536
+
+EPOCH_S = 3600.0
+"""How long one epoch key of a box is used before it is forgotten."""
+
+MAX_CACHED_BOXES = 16384
+MAX_CACHED_UNKNOWN_NAMES = 16384

@@ -1,0 +1,76 @@
+"""
+Names that come from outside: who may be called what, and how it is compared.
+
+A name is data.  It is never part of a path, a statement or a log line.
+"""
+
+import re
+import secrets
+import unicodedata
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.limits import ANONYMOUS_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS
+
+ANONYMOUS = "anon"
+"""Shown as the sender of what an anonymous session sends."""
+
+_ADDRESS_PREFIX = "anon-"
+_ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_USER_NAME = re.compile(r"\w[\w.@+-]*")
+
+
+def normalise_user_name(name: str) -> str:
+    """
+    Bring a user name into the one form in which names are compared.
+
+    Compatibility characters are composed and case is folded (Unicode NFKC
+    and case folding, as in RFC 8265's UsernameCaseMapped), so that ``Alice``
+    and ``alice`` are one account.
+
+    Args:
+        name: as typed by a person.
+
+    Returns:
+        1 to `MAX_NAME_CHARACTERS` letters, digits and ``_ . @ + -``, the
+        first a letter, a digit or ``_``.
+
+    Raises:
+        PeerError: ``usage``; it is no name, or one that is reserved for
+            anonymous sessions.
+    """
+    folded = unicodedata.normalize(
+        "NFKC", unicodedata.normalize("NFKC", name).casefold()
+    )
+    if len(folded) > MAX_NAME_CHARACTERS:
+        raise PeerError(
+            ErrorCode.USAGE,
+            f"a user name has at most {MAX_NAME_CHARACTERS} characters",
+        )
+    if not _USER_NAME.fullmatch(folded):
+        raise PeerError(
+            ErrorCode.USAGE,
+            "a user name is made of letters, digits and _ . @ + -,"
+            " and begins with a letter or digit",
+        )
+    if folded == ANONYMOUS or is_anonymous_address(folded):
+        raise PeerError(
+            ErrorCode.USAGE, "names that begin with anon- and anon itself are reserved"
+        )
+    return folded
+
+
+def is_anonymous_address(name: str) -> bool:
+    """Tell whether a recipient is an anonymous session and not a user."""
+    return name.startswith(_ADDRESS_PREFIX)
+
+
+def new_anonymous_address() -> str:
+    """
+    Make the address of a new anonymous session.
+
+    Its 16 characters carry 80 random bits: an address cannot be guessed, so
+    knowing it is being entitled to send to it.
+    """
+    return _ADDRESS_PREFIX + "".join(
+        secrets.choice(_ADDRESS_ALPHABET) for _ in range(ANONYMOUS_ADDRESS_CHARACTERS)
+    )

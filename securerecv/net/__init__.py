@@ -1,0 +1,1 @@
+"""How it travels: sockets, TLS, and limits on who may hold them."""

@@ -1,0 +1,195 @@
+"""
+Driving one conversation: between a transport, a `Session` and the `Desk`.
+
+The same for every transport.  Nothing is queued here: while the session has
+enough to do, or the peer does not read, the transport is paused.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from securerecv.errors import PeerError
+from securerecv.intake.desk import Desk, Visitor
+from securerecv.intake.messages import Results
+from securerecv.limits import MAX_UNREAD_PUSH_BYTES, UNREAD_TIMEOUT_S
+from securerecv.wire.lines import Answer, push
+from securerecv.wire.session import Command, Posts, Session
+from securerecv.wire.verbs import Standing
+
+
+class Pipe(Protocol):
+    """What a conversation wants of its transport."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def pause(self) -> None:
+        """Read no more for now."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def close(self) -> None:
+        """Hang up when everything is sent."""
+
+    def abort(self) -> None:
+        """Hang up now."""
+
+
+class Conversation:
+    """
+    One conversation.
+
+    Args:
+        desk: carries out what is asked for.
+        session: understands what is said.
+        address: where the peer is, for limits.
+        pipe: the transport.
+        clock: tells the time and calls later.
+        came_in: called once, when the peer is logged in or anonymous.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        session: Session,
+        address: str,
+        pipe: Pipe,
+        clock: IReactorTime,
+        came_in: Callable[[], None],
+    ) -> None:
+        self._desk = desk
+        self._session = session
+        self._visitor = Visitor(address, self._push, self.dismiss)
+        self._pipe = pipe
+        self._clock = clock
+        self._came_in = came_in
+        self._proceeding = False
+        self._paused = False
+        self._unread = False
+        self._unread_push_bytes = 0
+        self._over = False
+        self._deadline: IDelayedCall | None = None
+        self._unread_deadline: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Greet the peer."""
+        self._proceed()
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        self._session.receive(data, self._clock.seconds())
+        self._proceed()
+
+    def peer_is_slow(self) -> None:
+        """Wait with everything: the peer does not read what it was sent."""
+        self._unread = True
+        if self._unread_deadline is None:
+            self._unread_deadline = self._clock.callLater(
+                UNREAD_TIMEOUT_S, self._pipe.abort
+            )
+
+    def peer_reads(self) -> None:
+        """Go on: the peer has read."""
+        self._unread = False
+        self._unread_push_bytes = 0
+        if self._unread_deadline is not None:
+            self._unread_deadline.cancel()
+            self._unread_deadline = None
+        self._proceed()
+
+    def dismiss(self, words: str) -> None:
+        """End the conversation from this side."""
+        self._session.push(push(f"CLOSING {words}"))
+        self._session.close()
+        self._proceed()
+
+    def over(self) -> None:
+        """Clean up: the transport has gone."""
+        self._over = True
+        self._session.close()
+        self._desk.leave(self._visitor)
+        for call in (self._deadline, self._unread_deadline):
+            if call is not None and call.active():
+                call.cancel()
+
+    def _push(self, data: bytes) -> bool:
+        if self._unread:
+            self._unread_push_bytes += len(data)
+            if self._unread_push_bytes > MAX_UNREAD_PUSH_BYTES:
+                if self._session.standing is Standing.USER:
+                    # The box has it; the peer will see that it was cut off,
+                    # but could not see that something was left out.
+                    self._pipe.abort()
+                return False
+        self._session.push(data)
+        self._proceed()
+        return True
+
+    def _proceed(self) -> None:
+        """Do all that can be done now."""
+        if self._proceeding or self._over:
+            return
+        self._proceeding = True
+        try:
+            self._carry_out()
+        finally:
+            self._proceeding = False
+        self._regulate()
+
+    def _carry_out(self) -> None:
+        while True:
+            event = None if self._unread else self._session.next_event()
+            if isinstance(event, Posts):
+                posted = self._desk.post(self._visitor, event.items)
+                posted.addCallback(self._posted, event)
+            elif isinstance(event, Command):
+                served = self._desk.serve(self._visitor, event)
+                served.addCallback(self._served, event)
+            else:
+                data = self._session.data_to_send()
+                if not data:
+                    return
+                self._pipe.write(data)
+
+    def _posted(self, results: Results, posts: Posts) -> None:
+        self._session.answer_posts(posts, results)
+        self._proceed()
+
+    def _served(self, answer: Answer | PeerError, command: Command) -> None:
+        avatar = self._visitor.avatar
+        if avatar is not None and self._session.standing is Standing.NEW:
+            self._session.standing = avatar.standing
+            self._session.name = avatar.name
+            self._came_in()
+        self._session.watching = self._visitor.watching
+        self._session.answer(command, answer)
+        self._proceed()
+
+    def _regulate(self) -> None:
+        """Pause or resume the transport, hang up, set the alarm."""
+        if self._session.finished:
+            self._pipe.close()
+            return
+        should_pause = self._unread or not self._session.wants_data
+        if should_pause != self._paused:
+            self._paused = should_pause
+            if should_pause:
+                self._pipe.pause()
+            else:
+                self._pipe.resume()
+        deadline = self._session.deadline()
+        if deadline is None:
+            return
+        if self._deadline is None:
+            delay = max(0.0, deadline - self._clock.seconds())
+            self._deadline = self._clock.callLater(delay, self._expire)
+        elif deadline < self._deadline.getTime():
+            self._deadline.reset(max(0.0, deadline - self._clock.seconds()))
+
+    def _expire(self) -> None:
+        self._deadline = None
+        self._session.expire(self._clock.seconds())
+        self._proceed()

@@ -1,0 +1,150 @@
+"""
+How many may be connected at once.
+
+When the limit is reached, the newcomer that has been silent for longest gives
+way to the next: connections that say nothing cannot keep anybody out, and
+nobody who is logged in is thrown out for them.
+"""
+
+from collections import Counter
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from securerecv.limits import (
+    GOODBYE_S,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_HANDSHAKES,
+)
+
+
+class Guest(Protocol):
+    """One connection, as the gate sees it."""
+
+    address: str
+
+    def make_way(self) -> None:
+        """Hang up, because others want in."""
+
+    def dismiss(self, words: str) -> None:
+        """Finish what is being done, say why, and hang up."""
+
+    def abort(self) -> None:
+        """Hang up at once."""
+
+
+class Gate:
+    """
+    Counts connections and decides who must go.
+
+    Args:
+        total: connections at once.
+        per_address: of these from one address.
+        handshakes: of these still shaking hands.
+    """
+
+    def __init__(
+        self,
+        total: int = MAX_CONNECTIONS,
+        per_address: int = MAX_CONNECTIONS_PER_ADDRESS,
+        handshakes: int = MAX_HANDSHAKES,
+    ) -> None:
+        self._total = total
+        self._per_address = per_address
+        self._handshakes = handshakes
+        # Dictionaries for their order: the first has been there for longest.
+        self._inside: dict[Guest, None] = {}
+        self._shaking_hands: dict[Guest, None] = {}
+        self._newcomers: dict[Guest, None] = {}
+        self._by_address: Counter[str] = Counter()
+        self._emptied: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        """Count the connections that are open."""
+        return len(self._inside)
+
+    def arrive(self, guest: Guest) -> bool:
+        """
+        Let somebody in, if need be in place of a silent newcomer.
+
+        Returns:
+            False if there is no room; then the guest is not counted.
+        """
+        if len(self._shaking_hands) >= self._handshakes:
+            self._make_room(list(self._shaking_hands)[:1])
+        if self._by_address[guest.address] >= self._per_address:
+            self._make_room(
+                [
+                    other
+                    for other in (*self._shaking_hands, *self._newcomers)
+                    if other.address == guest.address
+                ][:1]
+            )
+        elif len(self) >= self._total:
+            self._make_room([*self._shaking_hands, *self._newcomers][:1])
+        if (
+            self._by_address[guest.address] >= self._per_address
+            or len(self) >= self._total
+        ):
+            return False
+        self._by_address[guest.address] += 1
+        self._inside[guest] = None
+        self._shaking_hands[guest] = None
+        return True
+
+    def shook_hands(self, guest: Guest) -> None:
+        """Note that a handshake has finished."""
+        if self._shaking_hands.pop(guest, self) is None:
+            self._newcomers[guest] = None
+
+    def came_in(self, guest: Guest) -> None:
+        """Note that somebody is logged in: they are not asked to make way."""
+        self._newcomers.pop(guest, None)
+
+    def leave(self, guest: Guest) -> None:
+        """Note that somebody has gone, or is about to."""
+        self._shaking_hands.pop(guest, None)
+        self._newcomers.pop(guest, None)
+        if self._inside.pop(guest, self) is not None:
+            return
+        self._by_address[guest.address] -= 1
+        if not self._by_address[guest.address]:
+            del self._by_address[guest.address]
+        if self._emptied is not None and not self._inside:
+            self._emptied.callback(None)
+            self._emptied = None
+
+    def close(self, words: str, clock: IReactorTime) -> "Deferred[None]":
+        """
+        Send everybody home.
+
+        Args:
+            words: why.
+            clock: those who have not gone after `GOODBYE_S` are cut off.
+
+        Returns:
+            Fires when all have gone.
+        """
+        if not self._inside:
+            return succeed(None)
+        emptied = self._emptied = Deferred()
+        cut_off = clock.callLater(GOODBYE_S, self._abort)
+        for guest in tuple(self._inside):
+            guest.dismiss(words)
+
+        def done(_: None) -> None:
+            if cut_off.active():
+                cut_off.cancel()
+
+        return emptied.addCallback(done)
+
+    def _abort(self) -> None:
+        for guest in tuple(self._inside):
+            guest.abort()
+
+    def _make_room(self, guests: list[Guest]) -> None:
+        for guest in guests:
+            self.leave(guest)
+            guest.make_way()

@@ -1,0 +1,194 @@
+"""Conversations over TCP."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.intake.desk import Desk
+from securerecv.limits import HANDSHAKE_TIMEOUT_S
+from securerecv.net.conversation import Conversation
+from securerecv.net.gate import Gate
+from securerecv.net.tls import ServerTls
+from securerecv.wire.lines import refusal
+from securerecv.wire.session import Session
+
+NewSession = Callable[[float], Session]
+"""Makes a session that begins at the given time."""
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class TcpConversation(Protocol):
+    """
+    One TLS connection.
+
+    The conversation begins when the handshake has finished; the protocol is
+    also the producer of its own answers, so that it hears when the peer does
+    not read them.
+    """
+
+    address = ""
+
+    def __init__(
+        self, desk: Desk, new_session: NewSession, gate: Gate, clock: IReactorTime
+    ) -> None:
+        self._desk = desk
+        self._new_session = new_session
+        self._gate = gate
+        self._clock = clock
+        self._conversation: Conversation | None = None
+        self._handshake_deadline: IDelayedCall | None = None
+
+    # -- from the transport -----------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Wait for the handshake, if there is room."""
+        transport: Any = self.transport
+        self.address = host_of(transport.getPeer())
+        if not self._gate.arrive(self):
+            transport.abortConnection()
+            return
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        self._handshake_deadline = self._clock.callLater(
+            HANDSHAKE_TIMEOUT_S, transport.abortConnection
+        )
+
+    def handshakeCompleted(self) -> None:
+        """Begin the conversation."""
+        if self._handshake_deadline is None or not self._handshake_deadline.active():
+            return
+        self._handshake_deadline.cancel()
+        self._gate.shook_hands(self)
+        transport: Any = self.transport
+        self._conversation = Conversation(
+            self._desk,
+            self._new_session(self._clock.seconds()),
+            self.address,
+            self,
+            self._clock,
+            came_in=lambda: self._gate.came_in(self),
+        )
+        transport.registerProducer(self, True)
+        self._conversation.start()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand on what the peer says."""
+        if self._conversation is not None:
+            self._conversation.received(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Clean up."""
+        if self._handshake_deadline is not None and self._handshake_deadline.active():
+            self._handshake_deadline.cancel()
+        self._gate.leave(self)
+        if self._conversation is not None:
+            self._conversation.over()
+
+    def make_way(self) -> None:
+        """See `securerecv.net.gate.Guest`."""
+        transport: Any = self.transport
+        if self._conversation is None:
+            transport.abortConnection()
+        else:
+            words = "too many connections; log in sooner"
+            transport.write(refusal(PeerError(ErrorCode.BUSY, words)))
+            self.close()
+
+    def dismiss(self, words: str) -> None:
+        """See `securerecv.net.gate.Guest`."""
+        if self._conversation is None:
+            self.abort()
+        else:
+            self._conversation.dismiss(words)
+
+    # -- what the conversation wants of its transport -----------------------------
+
+    def write(self, data: bytes) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        transport: Any = self.transport
+        transport.write(data)
+
+    def pause(self) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resume(self) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def close(self) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def abort(self) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # -- as the producer of its answers -----------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Wait: what was written has not been read."""
+        if self._conversation is not None:
+            self._conversation.peer_is_slow()
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        if self._conversation is not None:
+            self._conversation.peer_reads()
+
+    def stopProducing(self) -> None:
+        """Do nothing more: `connectionLost` follows."""
+
+
+def host_of(peer: Any) -> str:
+    """
+    Give the address that limits count, without the port.
+
+    An IPv4 address that came in on an IPv6 socket is the IPv4 address; of an
+    IPv6 address the /64 counts, which is what one subscriber has.
+    """
+    host = getattr(peer, "host", None)
+    if host is None:
+        return "local"
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_address(int(address) >> 64 << 64))
+
+
+def tcp_factory(
+    desk: Desk,
+    new_session: NewSession,
+    gate: Gate,
+    clock: IReactorTime,
+    tls: ServerTls,
+) -> TLSMemoryBIOFactory:
+    """Make the factory that serves conversations over TLS."""
+
+    def build() -> TcpConversation:
+        return TcpConversation(desk, new_session, gate, clock)
+
+    factory = Factory.forProtocol(build)
+    factory.noisy = False
+    wrapped = TLSMemoryBIOFactory(tls, False, factory, clock=clock)
+    wrapped.noisy = False
+    return wrapped

@@ -1,0 +1,262 @@
+"""
+What an operator may set: one table, read by every front end.
+
+The command line, a TOML file and ``SECURERECV_…`` variables all use the names
+of `OPTIONS`; the first that names an option wins, in this order: command line,
+environment, file, default.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, field, frozen
+
+from securerecv.errors import OperatorError
+
+DEFAULT_PORT = 7443
+MAX_PORT = 65535
+
+
+@frozen
+class Settings:
+    """
+    Everything that an operator decides, checked.
+
+    Raises:
+        OperatorError: two settings do not go together.
+    """
+
+    proto: str = "both"
+    port: int = DEFAULT_PORT
+    interface: str = ""
+    data: Path = field(factory=lambda: Path("var").absolute())
+    keep: int = 5
+    anonymous: bool = True
+    scanner: str = "auto"
+    signatures: Path = Path("/var/lib/clamav")
+    max_message: int = 1024 * 1024
+    max_file: int = 100 * 1024 * 1024
+    cert: Path | None = None
+    key: Path | None = None
+    store: str = ""
+    log_format: str = "text"
+
+    def __attrs_post_init__(self) -> None:
+        """Check what no single option can check."""
+        if (self.cert is None) != (self.key is None):
+            raise OperatorError("--cert and --key go together: give both or neither")
+
+
+@frozen
+class Option:
+    """
+    One thing that can be set, and how it is written.
+
+    Attributes:
+        name: as on the command line, without the dashes.
+        parse: turns the written form into the value; raises `OperatorError`.
+        metavar: what stands for the value in help; empty for a switch.
+        help: one line.
+        attribute: the name in `Settings`.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    metavar: str
+    help: str
+    attribute: str = Factory(lambda self: self.name.replace("-", "_"), takes_self=True)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return "SECURERECV_" + self.name.upper().replace("-", "_")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off and takes no value on the command line."""
+        return not self.metavar
+
+    def read(self, written: str, where: str) -> Any:
+        """Parse a written value; an error names the place it was written in."""
+        try:
+            return self.parse(written)
+        except OperatorError as error:
+            raise OperatorError(f"{where}: {error}") from None
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(written: str) -> str:
+        if written not in choices:
+            raise OperatorError(f"{written!r} is not one of {', '.join(choices)}")
+        return written
+
+    return parse
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(written: str) -> int:
+        if not written.isascii() or not written.isdigit():
+            raise OperatorError(f"{written!r} is not a whole number")
+        value = int(written)
+        if not low <= value <= high:
+            raise OperatorError(f"{value} is not from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _path(written: str) -> Path:
+    if not written:
+        raise OperatorError("a path is wanted")
+    return Path(written).expanduser().absolute()
+
+
+def _scanner(written: str) -> str:
+    kind, _, rest = written.partition(":")
+    if written in ("auto", "spawn", "none") or (kind == "unix" and rest):
+        return written
+    host, _, port = rest.rpartition(":")
+    if kind == "tcp" and host and port.isdigit() and 0 < int(port) <= MAX_PORT:
+        return written
+    raise OperatorError(
+        f"{written!r} is not one of auto, spawn, unix:PATH, tcp:HOST:PORT, none"
+    )
+
+
+def _store(written: str) -> str:
+    if not written.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
+        raise OperatorError(f"{written!r} is not a sqlite: or postgresql: URL")
+    return written
+
+
+def _off(written: str) -> bool:
+    switches = {"1": False, "true": False, "yes": False, "on": False}
+    switches |= {"0": True, "false": True, "no": True, "off": True, "": True}
+    try:
+        return switches[written.lower()]
+    except KeyError:
+        raise OperatorError(f"{written!r} is neither true nor false") from None
+
+
+MAX_KEEP = 1000
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 1 << 40
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "proto",
+        _one_of("tcp", "udp", "both"),
+        "tcp|udp|both",
+        "what to receive on (both)",
+    ),
+    Option(
+        "port",
+        _number(0, MAX_PORT),
+        "N",
+        f"the port ({DEFAULT_PORT}); 0 takes a free one and prints it",
+    ),
+    Option("interface", str, "ADDR", "the address to listen on (all)"),
+    Option("data", _path, "DIR", "the data folder (./var)"),
+    Option("keep", _number(1, MAX_KEEP), "N", "messages that a box keeps (5)"),
+    Option(
+        "no-anonymous",
+        _off,
+        "",
+        "let nobody in without a login",
+        attribute="anonymous",
+    ),
+    Option(
+        "scanner",
+        _scanner,
+        "auto|spawn|unix:PATH|tcp:HOST:PORT|none",
+        "the clamd that scans files (auto)",
+    ),
+    Option(
+        "signatures",
+        _path,
+        "DIR",
+        "virus signatures for --scanner spawn (/var/lib/clamav)",
+    ),
+    Option(
+        "max-message",
+        _number(1, MAX_MESSAGE_BYTES),
+        "BYTES",
+        "the largest message taken (1048576)",
+    ),
+    Option(
+        "max-file",
+        _number(1, MAX_FILE_BYTES),
+        "BYTES",
+        "the largest file taken (104857600)",
+    ),
+    Option(
+        "cert", _path, "FILE", "a TLS certificate chain, PEM (else one is self-made)"
+    ),
+    Option("key", _path, "FILE", "its private key, PEM, mode 0600"),
+    Option(
+        "store",
+        _store,
+        "URL",
+        "postgresql://…, or sqlite:///… (SQLite in the data folder)",
+    ),
+    Option("log-format", _one_of("text", "json"), "text|json", "how to log (text)"),
+)
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def load(
+    command_line: Mapping[str, str],
+    config: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """
+    Make the settings from all the places where they may be written.
+
+    Args:
+        command_line: option name to written value; a switch that is on has
+            the value ``"true"``.
+        config: a TOML file, or None to look for ``SECURERECV_CONFIG``.
+        environment: where ``SECURERECV_…`` variables are looked up.
+
+    Raises:
+        OperatorError: something written is wrong; the message names the
+            place and the value.
+    """
+    values: dict[str, Any] = {}
+    if config is None and environment.get("SECURERECV_CONFIG"):
+        config = Path(environment["SECURERECV_CONFIG"])
+    if config is not None:
+        values.update(_from_file(config))
+    for option in OPTIONS:
+        written = environment.get(option.variable)
+        if written is not None:
+            values[option.attribute] = option.read(written, option.variable)
+    for name, written in command_line.items():
+        option = _BY_NAME[name]
+        values[option.attribute] = option.read(written, f"--{name}")
+    return Settings(**values)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{path}: {error}") from None
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        option = _BY_NAME.get(name)
+        if option is None:
+            raise OperatorError(f"{path}: there is no option {name!r}")
+        if isinstance(value, bool) != option.is_switch or not isinstance(
+            value, str | int
+        ):
+            wanted = "true or false" if option.is_switch else "a string or a number"
+            raise OperatorError(f"{path}: {name}: {wanted} is wanted")
+        written = str(value).lower() if option.is_switch else str(value)
+        values[option.attribute] = option.read(written, f"{path}: {name}")
+    return values

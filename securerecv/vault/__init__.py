@@ -1,0 +1,1 @@
+"""What is kept: keys, accounts and boxes, sealed so that only owners can read."""

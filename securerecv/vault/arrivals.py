@@ -1,0 +1,382 @@
+"""
+Taking messages in: sealed, committed in groups, settled in their boxes later.
+
+A commit must be quick, because every sender waits for it.  On SQLite it is
+therefore one row in `schema.arrival` with all its messages one behind the
+other.  A little later they are settled: put into the slots of their boxes, all
+in one transaction, and of each box only the newest.  Where several servers
+share the database (PostgreSQL), messages are settled in the commit itself.
+
+An `Arrivals` belongs to the writer thread, except where noted.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from attrs import define, field
+from sqlalchemy import Connection, delete, insert, select
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.limits import (
+    EPOCH_S,
+    MAX_CACHED_BOXES,
+    MAX_CACHED_UNKNOWN_NAMES,
+)
+from securerecv.names import normalise_user_name
+from securerecv.vault import accounts, boxes, epochs
+from securerecv.vault.boxes import SealedMessage
+from securerecv.vault.database import (
+    changes_by_others,
+    is_shared,
+    shrink_log,
+)
+from securerecv.vault.epochs import MESSAGE_ID_BYTES, Epoch
+from securerecv.vault.mailboxkeys import MailboxPublicKey
+from securerecv.vault.schema import arrival, epoch
+from securerecv.wire.lines import Message
+
+SETTLE_AFTER_BYTES = 8 * 1024 * 1024
+SETTLE_AFTER_S = 1.0
+IDLE_AFTER_S = 0.25
+FORGET_AFTER_S = 60.0
+
+_ENTRY = struct.Struct(f">QQ{MESSAGE_ID_BYTES}sI")
+
+
+class Delivery(NamedTuple):
+    """A message and the user whose box it goes to, as the sender wrote it."""
+
+    to: str
+    message: Message
+
+
+Refusals = dict[int, PeerError]
+"""Which messages of a group could not be delivered, by their index."""
+
+
+@define
+class _Box:
+    account_id: int
+    lookup: bytes
+    public_key: MailboxPublicKey
+    epoch: Epoch | None = None
+
+
+@define
+class _Batch:
+    """What one commit will write."""
+
+    messages: dict[int, list[Message]] = field(factory=dict)
+    boxes: dict[int, _Box] = field(factory=dict)
+
+    def add(self, box: _Box, message: Message) -> None:
+        waiting = self.messages.get(box.account_id)
+        if waiting is None:
+            self.messages[box.account_id] = [message]
+            self.boxes[box.account_id] = box
+        else:
+            waiting.append(message)
+
+
+class Arrivals:
+    """
+    Messages between their arrival and their slots.
+
+    Args:
+        connection: the writer's own, for as long as this lives.
+        name_key: finds accounts by name.
+        keep: how many messages a box keeps.
+        seconds: the clock, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        name_key: bytes,
+        keep: int,
+        seconds: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._name_key = name_key
+        self._keep = keep
+        self._seconds = seconds
+        self._shared = is_shared(connection.engine)
+        self._changes = -1
+        self._boxes: dict[str, _Box] = {}
+        self._unknown: dict[str, PeerError] = {}
+        self._unsettled: dict[int, tuple[SealedMessage, ...]] = {}
+        self._unsettled_bytes = 0
+        self._unsettled_since = 0.0
+        self._settlings = 0
+        self._log_in_use = True
+        self._tidied_in = self._hour()
+
+    def _hour(self) -> int:
+        """Hours since 1970."""
+        return int(self._seconds() / 3600)
+
+    # -- from any thread --------------------------------------------------------
+
+    def settlings(self) -> int:
+        """Count how often messages were settled; for `unsettled`."""
+        return self._settlings
+
+    def unsettled(self, account_id: int) -> Sequence[SealedMessage]:
+        """
+        Give the messages of a box that are committed but not in slots yet.
+
+        Whoever reads these first and the slots afterwards sees a whole box if
+        `settlings` has not changed meanwhile.
+        """
+        return self._unsettled.get(account_id, ())
+
+    # -- from the writer thread -----------------------------------------------
+
+    def recover(self) -> None:
+        """Settle what a crash left behind, and tidy up."""
+        with self._connection.begin():
+            for (rows,) in self._connection.execute(
+                select(arrival.c.rows).order_by(arrival.c.id)
+            ):
+                for account_id, sealed in _decode(rows):
+                    self._remember(account_id, [sealed])
+            self._settle_in_transaction()
+            boxes.trim(self._connection, self._keep)
+            boxes.forget_unused_epochs(self._connection, self._hour())
+        self._forget_unsettled()
+
+    def commit(self, groups: Sequence[Sequence[Delivery]]) -> list[Refusals]:
+        """
+        Make messages durable, in one transaction.
+
+        Args:
+            groups: messages that were sent together, oldest first.
+
+        Returns:
+            For each group what could not be delivered; everything else is on
+            disk.
+        """
+        try:
+            with self._connection.begin():
+                self._notice_changes()
+                batch = _Batch()
+                refusals = [self._sort(group, batch) for group in groups]
+                if self._shared:
+                    self._refuse_removed(groups, refusals, batch)
+                sealed = self._seal(batch)
+                if self._shared:
+                    boxes.put(self._connection, sealed, self._keep)
+                else:
+                    self._append(sealed)
+        except BaseException:
+            # Epochs that this transaction began were never stored.
+            self._boxes.clear()
+            raise
+        if not self._shared:
+            for account_id, messages in sealed.items():
+                self._remember(account_id, messages)
+        return refusals
+
+    def settle_if_due(self) -> None:
+        """Settle when enough has gathered, or for long enough."""
+        if (
+            self._unsettled_bytes >= SETTLE_AFTER_BYTES
+            or self._seconds() - self._unsettled_since >= SETTLE_AFTER_S
+        ):
+            self.settle()
+
+    def settle(self) -> None:
+        """Put everything that is committed into its slots."""
+        if self._unsettled:
+            with self._connection.begin():
+                self._settle_in_transaction()
+            self._forget_unsettled()
+
+    def idle(self) -> None:
+        """Do what can wait until there is nothing else to do."""
+        self.settle()
+        self._forget_old_epochs()
+        if self._hour() > self._tidied_in:
+            self._tidied_in = self._hour()
+            with self._connection.begin():
+                boxes.forget_unused_epochs(self._connection, self._tidied_in)
+        if self._log_in_use:
+            shrink_log(self._connection)
+            self._log_in_use = False
+
+    def idle_after_s(self) -> float | None:
+        """Tell after how many seconds without a commit `idle` is wanted."""
+        if self._unsettled or self._log_in_use:
+            return IDLE_AFTER_S
+        return FORGET_AFTER_S if self._boxes else None
+
+    # -- boxes and their epochs -----------------------------------------------
+
+    def _notice_changes(self) -> None:
+        """Forget what is remembered of accounts if somebody else changed them."""
+        self._log_in_use = True
+        changes = changes_by_others(self._connection)
+        if changes == self._changes:
+            return
+        self._changes = changes
+        self._unknown.clear()
+        ids = {box.account_id for box in self._boxes.values()}
+        there = boxes.existing(self._connection, ids)
+        self._boxes = {
+            name: box for name, box in self._boxes.items() if box.account_id in there
+        }
+
+    def _sort(self, group: Sequence[Delivery], batch: _Batch) -> Refusals:
+        refusals: Refusals = {}
+        known = self._boxes
+        for index, (to, message) in enumerate(group):
+            box = known.get(to)
+            if box is None:
+                found = self._find(to)
+                if isinstance(found, PeerError):
+                    refusals[index] = found
+                    continue
+                box = found
+            batch.add(box, message)
+        return refusals
+
+    def _find(self, to: str) -> _Box | PeerError:
+        refusal = self._unknown.get(to)
+        if refusal is not None:
+            return refusal
+        try:
+            name = normalise_user_name(to)
+        except PeerError:
+            name = ""
+        box = self._boxes.get(name)
+        if box is None:
+            lookup = accounts.lookup_of(self._name_key, name)
+            account = accounts.find(self._connection, lookup) if name else None
+            if account is None:
+                refusal = _no_such_user()
+                if not self._shared:
+                    _make_room(self._unknown, MAX_CACHED_UNKNOWN_NAMES)
+                    self._unknown[to] = refusal
+                return refusal
+            box = _Box(account.id, lookup, account.public_key)
+        _make_room(self._boxes, MAX_CACHED_BOXES)
+        self._boxes[to] = self._boxes[name] = box
+        return box
+
+    def _refuse_removed(
+        self,
+        groups: Sequence[Sequence[Delivery]],
+        refusals: list[Refusals],
+        batch: _Batch,
+    ) -> None:
+        """Check remembered accounts, where other servers may remove some."""
+        removed = batch.boxes.keys() - boxes.existing(self._connection, batch.boxes)
+        if not removed:
+            return
+        for group, refused in zip(groups, refusals, strict=True):
+            for index, (to, _) in enumerate(group):
+                if index not in refused and self._boxes[to].account_id in removed:
+                    refused[index] = _no_such_user()
+        for account_id in removed:
+            del batch.messages[account_id], batch.boxes[account_id]
+        self._boxes = {
+            name: box
+            for name, box in self._boxes.items()
+            if box.account_id not in removed
+        }
+
+    def _seal(self, batch: _Batch) -> dict[int, list[SealedMessage]]:
+        """Seal what will be kept: of each box only the newest messages."""
+        now_s = self._seconds()
+        new_epochs = []
+        sealed: dict[int, list[SealedMessage]] = {}
+        for account_id, messages in batch.messages.items():
+            box = batch.boxes[account_id]
+            current = box.epoch
+            if current is None or now_s - current.began_s >= EPOCH_S:
+                current, key = epochs.begin(box.public_key, box.lookup, now_s)
+                box.epoch = current
+                new_epochs.append(
+                    {
+                        "id": current.id,
+                        "account_id": account_id,
+                        "hour": self._hour(),
+                        "sealed_key": key,
+                    }
+                )
+            sealed[account_id] = [
+                SealedMessage(
+                    bytes.fromhex(message.id), current.id, current.seal(message)
+                )
+                for message in messages[-self._keep :]
+            ]
+        if new_epochs:
+            self._connection.execute(insert(epoch), new_epochs)
+        return sealed
+
+    def _forget_old_epochs(self) -> None:
+        now_s = self._seconds()
+        for box in self._boxes.values():
+            if box.epoch is not None and now_s - box.epoch.began_s >= EPOCH_S:
+                box.epoch = None
+
+    # -- settling ---------------------------------------------------------------
+
+    def _settle_in_transaction(self) -> None:
+        there = boxes.existing(self._connection, self._unsettled)
+        arrived = {
+            account_id: rows
+            for account_id, rows in self._unsettled.items()
+            if account_id in there
+        }
+        boxes.put(self._connection, arrived, self._keep)
+        self._connection.execute(delete(arrival))
+
+    def _append(self, sealed: dict[int, list[SealedMessage]]) -> None:
+        if sealed:
+            rows = _encode(sealed)
+            self._unsettled_bytes += len(rows)
+            # Written out, because this runs in every commit and SQLAlchemy's
+            # expression takes longer than the insertion.
+            self._connection.exec_driver_sql(
+                "INSERT INTO arrival (rows) VALUES (?)", (rows,)
+            )
+
+    def _remember(self, account_id: int, messages: Sequence[SealedMessage]) -> None:
+        if not self._unsettled:
+            self._unsettled_since = self._seconds()
+        before = self._unsettled.get(account_id, ())
+        self._unsettled[account_id] = (*before, *messages)[-self._keep :]
+
+    def _forget_unsettled(self) -> None:
+        self._unsettled = {}
+        self._unsettled_bytes = 0
+        self._settlings += 1
+
+
+def _no_such_user() -> PeerError:
+    return PeerError(ErrorCode.NO_MAILBOX, "there is no such user")
+
+
+def _make_room(cache: dict[str, _Box] | dict[str, PeerError], limit: int) -> None:
+    """Drop the oldest entry of a full cache."""
+    while len(cache) >= limit:
+        del cache[next(iter(cache))]
+
+
+def _encode(sealed: dict[int, list[SealedMessage]]) -> bytes:
+    parts: list[bytes] = []
+    for account_id, messages in sealed.items():
+        for row in messages:
+            head = account_id, row.epoch_id, row.message_id, len(row.sealed)
+            parts += (_ENTRY.pack(*head), row.sealed)
+    return b"".join(parts)
+
+
+def _decode(rows: bytes) -> Iterator[tuple[int, SealedMessage]]:
+    at = 0
+    while at < len(rows):
+        account_id, epoch_id, message_id, size = _ENTRY.unpack_from(rows, at)
+        at += _ENTRY.size + size
+        yield account_id, SealedMessage(message_id, epoch_id, rows[at - size : at])

@@ -1,0 +1,180 @@
+"""
+Opening the database: SQLite in the data folder, or PostgreSQL.
+
+What differs between the two is here and nowhere else.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from securerecv.errors import OperatorError, StorageError, StorageFullError
+from securerecv.vault.keyring import check_private
+from securerecv.vault.schema import SCHEMA_VERSION, metadata, schema_version
+
+BUSY_TIMEOUT_S = 30.0
+_FILE_MODE = 0o600
+
+
+def database_url(written: str, data: Path) -> URL:
+    """
+    Give the URL of the database that the settings name.
+
+    Args:
+        written: ``--store``, or empty for SQLite in the data folder.
+        data: the data folder.
+    """
+    if not written:
+        return URL.create("sqlite", database=str(data / "store.sqlite3"))
+    try:
+        url = make_url(written)
+    except ArgumentError as error:
+        raise OperatorError(f"--store: {error}") from None
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def open_database(url: URL) -> Engine:
+    """
+    Connect, and make the tables if they are not there.
+
+    Raises:
+        OperatorError: there is no such database, or it is not ours.
+    """
+    try:
+        engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgres(url)
+        with engine.begin() as connection:
+            _make_tables(connection)
+    except ModuleNotFoundError:
+        raise OperatorError(
+            "PostgreSQL needs a driver; type: pip install 'securerecv[postgresql]'"
+        ) from None
+    except (SQLAlchemyError, OSError) as error:
+        raise OperatorError(f"the store cannot be opened: {_words(error)}") from None
+    return engine
+
+
+def _make_tables(connection: Connection) -> None:
+    if not inspect(connection).has_table(schema_version.name):
+        metadata.create_all(connection)
+        connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+    version = connection.scalar(select(schema_version.c.version))
+    if version != SCHEMA_VERSION:
+        raise OperatorError(
+            f"the store has schema version {version}, this program wants"
+            f" {SCHEMA_VERSION}: use the release that made it"
+        )
+
+
+def _postgres(url: URL) -> Engine:
+    return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+
+
+def _sqlite(url: URL) -> Engine:
+    path = Path(url.database or "")
+    # Made here and not by SQLite, which would use the umask; its -wal and -shm
+    # files get the mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE))
+    check_private(path)
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # SQLAlchemy begins transactions itself; see `begin` below.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            # Every commit is on disk before it returns.
+            "synchronous=FULL",
+            # Deleted content is overwritten, not just unlinked.
+            "secure_delete=ON",
+            "foreign_keys=ON",
+            # Sorting and the like never spills to a temporary file.
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that will write takes its lock first: it then waits its
+        # turn instead of failing when it upgrades.
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """Make an INSERT that replaces a row with the same primary key."""
+    make: Any = (
+        sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    )
+    statement = make(table)
+    keys = [column.name for column in table.primary_key]
+    rest = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+
+
+def is_shared(engine: Engine) -> bool:
+    """Whether other servers may write to the same boxes."""
+    return engine.dialect.name != "sqlite"
+
+
+def changes_by_others(connection: Connection) -> int:
+    """
+    Give a number that changes when another connection has written.
+
+    On PostgreSQL it does not; there, what is remembered is checked each time.
+    """
+    if connection.dialect.name != "sqlite":
+        return 0
+    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+
+def shrink_log(connection: Connection) -> None:
+    """
+    Empty SQLite's write-ahead log, so that what was deleted is gone from it.
+
+    Args:
+        connection: without a transaction.
+    """
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
+
+def storage_error(error: Exception) -> StorageError:
+    """Translate what the database raised; the words hold no stored data."""
+    words = _words(error)
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    # 53100: disk_full, PostgreSQL's class 53, insufficient resources.
+    if code == "53100" or "disk is full" in words:
+        return StorageFullError(words)
+    return StorageError(words)
+
+
+def _words(error: Exception) -> str:
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = error.orig
+    return f"{type(cause).__name__}: {cause}".strip().splitlines()[0]

@@ -1,0 +1,165 @@
+"""
+The server's own keys, and the folder that they lie in.
+
+The folder has mode 0700 and every key file 0600; anything laxer is refused,
+because then the keys may have been read already.
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from attrs import field, frozen
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from securerecv.errors import OperatorError
+from securerecv.vault.certificates import self_made_certificate
+
+SECRET_BYTES = 32
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+@frozen
+class Keyring:
+    """
+    What the server must know to serve, and a copy of the disk gives away.
+
+    None of it opens a mailbox: that takes the owner's password or recovery
+    code.
+
+    Attributes:
+        name_key: 32 bytes; names are found by their HMAC under it.
+        password_key: 32 bytes; passwords are mixed with it before bcrypt.
+        mailbox_key: 32 bytes; passwords are mixed with it before scrypt.
+        sealing_key: the X25519 key that datagrams are sealed to.
+        certificate: PEM file of the TLS certificate chain.
+        certificate_key: PEM file of its private key.
+    """
+
+    name_key: bytes = field(repr=False)
+    password_key: bytes = field(repr=False)
+    mailbox_key: bytes = field(repr=False)
+    sealing_key: X25519PrivateKey = field(repr=False)
+    certificate: Path
+    certificate_key: Path
+
+    @property
+    def sealing_public_key(self) -> bytes:
+        """The raw public half of the sealing key, 32 bytes."""
+        return self.sealing_key.public_key().public_bytes_raw()
+
+
+def open_keyring(
+    data: Path, certificate: Path | None = None, certificate_key: Path | None = None
+) -> Keyring:
+    """
+    Read the keys of a data folder; make the folder and the keys if missing.
+
+    Args:
+        data: the data folder.
+        certificate: the operator's own certificate chain, or None.
+        certificate_key: its key, given together with it.
+
+    Raises:
+        OperatorError: something is readable by others, damaged, or cannot be
+            made; the message says what to type.
+    """
+    try:
+        prepare_folder(data)
+        keys = data / "keys"
+        prepare_folder(keys)
+        master = _secret(keys / "server-secret")
+        sealing = _secret(keys / "sealing-key")
+        if certificate is None or certificate_key is None:
+            certificate = keys / "tls-certificate.pem"
+            certificate_key = keys / "tls-key.pem"
+            if not certificate_key.exists():
+                chain, key = self_made_certificate()
+                write_private(certificate, chain)
+                write_private(certificate_key, key)
+        check_private(certificate_key)
+    except OSError as error:
+        raise OperatorError(f"{error.filename}: {error.strerror}") from None
+    return Keyring(
+        name_key=_derive(master, b"names"),
+        password_key=_derive(master, b"passwords"),
+        mailbox_key=_derive(master, b"mailboxes"),
+        sealing_key=X25519PrivateKey.from_private_bytes(sealing),
+        certificate=certificate,
+        certificate_key=certificate_key,
+    )
+
+
+def _derive(master: bytes, purpose: bytes) -> bytes:
+    # RFC 5869 section 3.3: the master is uniformly random, so expanding is
+    # enough; one label a purpose keeps the keys independent.
+    label = b"securerecv/1 " + purpose
+    return HKDFExpand(SHA256(), SECRET_BYTES, label).derive(master)
+
+
+def _secret(path: Path) -> bytes:
+    if not path.exists():
+        write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+    check_private(path)
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii"))
+    except ValueError:
+        secret = b""
+    if len(secret) != SECRET_BYTES:
+        raise OperatorError(f"{path} is damaged: restore it from a backup")
+    return secret
+
+
+def prepare_folder(path: Path) -> None:
+    """Make a folder that nobody else can enter, or check that it is one."""
+    if not path.exists():
+        path.mkdir(mode=_FOLDER_MODE, parents=True)
+        path.chmod(_FOLDER_MODE)
+    if not path.is_dir():
+        raise OperatorError(f"{path} is not a folder")
+    _check_mode(path, _FOLDER_MODE)
+
+
+def check_private(path: Path) -> None:
+    """
+    Refuse a file that others than its owner may touch.
+
+    Raises:
+        OperatorError: with the command that mends it.
+    """
+    _check_mode(path, _FILE_MODE)
+
+
+def _check_mode(path: Path, wanted: int) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & ~wanted:
+        raise OperatorError(
+            f"{path} has mode {mode:04o}: others may get at it;"
+            f" type: chmod {wanted:04o} {path}"
+        )
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """
+    Write a new file of mode 0600 that is there whole or not at all.
+
+    It is on disk when this returns: what is encrypted under a key must never
+    outlive the key in a power cut.
+    """
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(temporary, flags, _FILE_MODE), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,76 @@
+"""
+The tables, the same in SQLite and PostgreSQL.
+
+No column holds anything in clear that a person wrote: names are HMACs,
+messages are sealed.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only in a column of its type INTEGER.
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+schema_version = Table("schema_version", metadata, Column("version", Integer))
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    # HMAC-SHA256 of the normalised name under the server's name key.
+    Column("lookup", LargeBinary, nullable=False, unique=True),
+    Column("password_hash", LargeBinary, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("wrapped_by_password", LargeBinary, nullable=False),
+    Column("wrapped_by_code", LargeBinary, nullable=False),
+    # The number of a removed account is never given to another.
+    sqlite_autoincrement=True,
+)
+
+_account_id = ForeignKey("account.id", ondelete="CASCADE")
+
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("account_id", _Number, _account_id.copy(), nullable=False),
+    # When it began, in hours since 1970.
+    Column("hour", Integer, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Index("epoch_by_account", "account_id"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("account_id", _Number, _account_id.copy(), primary_key=True),
+    # A box has as many slots as it keeps messages: a new message takes the
+    # slot of the oldest, which is thereby gone.
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("position", _Number, nullable=False),
+    Column("message_id", LargeBinary, nullable=False),
+    Column("epoch_id", _Number, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    # Messages of one commit, sealed, on their way to their slots
+    # (`securerecv.vault.arrivals`).
+    Column("rows", LargeBinary, nullable=False),
+)

@@ -1,0 +1,283 @@
+"""
+The store as the rest of the server sees it: Deferreds in front of threads.
+
+Writing is done by one thread, which commits everything that waits at once;
+reading by a few others.  The reactor never waits for the disk.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from threading import Lock
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.vault import accounts, boxes
+from securerecv.vault.accounts import Account
+from securerecv.vault.arrivals import Arrivals, Delivery, Refusals
+from securerecv.vault.boxes import SealedMessage
+from securerecv.vault.database import storage_error
+from securerecv.vault.epochs import MESSAGE_ID_BYTES, EpochReader
+from securerecv.vault.mailboxkeys import MailboxPrivateKey
+from securerecv.vault.writer import Writer
+from securerecv.wire.lines import Message
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+READERS = 2
+
+_log = Logger()
+
+Group = tuple[Sequence[Delivery], "Deferred[Refusals]"]
+
+
+class Store:
+    """
+    Boxes and accounts, durable.
+
+    Args:
+        engine: from `securerecv.vault.database.open_database`.
+        name_key: finds accounts by name.
+        keep: how many messages a box keeps.
+        reactor: calls back in its thread, and tells the time.
+    """
+
+    def __init__(
+        self, engine: Engine, name_key: bytes, keep: int, reactor: Any
+    ) -> None:
+        self._engine = engine
+        self._name_key = name_key
+        self._keep = keep
+        self._reactor = reactor
+        self._readers = ThreadPool(0, READERS, "securerecv-readers")
+        self._waiting: list[Group] = []
+        self._waiting_lock = Lock()
+        self._commit_submitted = False
+
+    def start(self) -> None:
+        """
+        Start the threads, and bring the boxes up to date after a crash.
+
+        Raises:
+            StorageError: the database cannot be read or written.
+        """
+        self._connection = self._engine.connect()
+        self._arrivals = Arrivals(
+            self._connection, self._name_key, self._keep, self._reactor.seconds
+        )
+        _translated(self._arrivals.recover)
+        self._writer = Writer(self._arrivals.idle, self._arrivals.idle_after_s)
+        self._writer.start()
+        self._readers.start()
+
+    def stop(self) -> None:
+        """Finish all commits, settle, and close.  Waits for the disk."""
+        self._writer.submit(self._arrivals.idle)
+        self._writer.stop()
+        self._readers.stop()
+        self._connection.close()
+        self._engine.dispose()
+
+    # -- messages ---------------------------------------------------------------
+
+    def keep(self, group: Sequence[Delivery]) -> "Deferred[Refusals]":
+        """
+        Make messages durable.
+
+        Returns:
+            Fires after the commit with those that could not be delivered
+            (`PeerError` by index); fails with `StorageError` when none could.
+        """
+        done: Deferred[Refusals] = Deferred()
+        with self._waiting_lock:
+            self._waiting.append((group, done))
+            submitted, self._commit_submitted = self._commit_submitted, True
+        if not submitted:
+            self._writer.submit(self._commit)
+        return done
+
+    def _commit(self) -> None:
+        """Commit everything that waits; in the writer's thread."""
+        with self._waiting_lock:
+            groups, self._waiting = self._waiting, []
+            self._commit_submitted = False
+        try:
+            results: Sequence[Refusals | Failure] = _translated(
+                self._arrivals.commit, [group for group, _ in groups]
+            )
+        except Exception:  # noqa: BLE001 - whatever it was, it is passed on
+            results = [Failure()] * len(groups)
+        self._reactor.callFromThread(_call_back, groups, results)
+        self._arrivals.settle_if_due()
+
+    def last(
+        self, account: Account, key: MailboxPrivateKey, count: int
+    ) -> "Deferred[list[Message]]":
+        """Read the newest messages of a box, oldest first."""
+        return self._in_reader(self._open_last, account, key, count)
+
+    def read(
+        self, account: Account, key: MailboxPrivateKey, message_id: str
+    ) -> "Deferred[Message]":
+        """
+        Read one message.
+
+        Returns:
+            The message; fails with `PeerError` ``no-such-id``.
+        """
+        return self._in_reader(self._open_one, account, key, message_id)
+
+    def drop(self, account: Account, message_id: str) -> "Deferred[None]":
+        """
+        Delete one message for good.
+
+        Returns:
+            Fires after the commit; fails with `PeerError` ``no-such-id``.
+        """
+
+        def work(connection: Connection) -> None:
+            if not boxes.drop(connection, account.id, _id_bytes(message_id)):
+                raise _no_such_id()
+
+        return self.write(work)
+
+    # -- accounts ---------------------------------------------------------------
+
+    def find_account(self, name: str) -> "Deferred[Account | None]":
+        """Look up the account of a normalised name."""
+        lookup = accounts.lookup_of(self._name_key, name)
+        return self._in_reader(accounts.find, lookup)
+
+    @inlineCallbacks
+    def password_hash(self, name: str) -> "Generator[Any, Any, bytes | None]":
+        """See `securerecv.interfaces.PasswordFile`."""
+        account = yield self.find_account(name)
+        return account.password_hash if account else None
+
+    def write(self, work: Callable[[Connection], _T]) -> "Deferred[_T]":
+        """
+        Do something in a transaction of the writer's.
+
+        Everything that was kept before has been settled when it begins.
+
+        Returns:
+            What ``work`` returns, after the commit.
+        """
+        done: Deferred[_T] = Deferred()
+
+        def transaction() -> _T:
+            self._arrivals.settle()
+            with self._connection.begin():
+                return work(self._connection)
+
+        def job() -> None:
+            result: _T | Failure
+            try:
+                result = _translated(transaction)
+            except Exception:  # noqa: BLE001 - whatever it was, it is passed on
+                result = Failure()
+            self._reactor.callFromThread(done.callback, result)
+
+        self._writer.submit(job)
+        return done
+
+    # -- in the threads of the readers ------------------------------------------
+
+    def _in_reader(
+        self,
+        work: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> "Deferred[_T]":
+        def job() -> _T:
+            with self._engine.connect() as connection:
+                reading = connection.execution_options(reading=True)
+                return work(reading, *args, **kwargs)
+
+        return deferToThreadPool(self._reactor, self._readers, _translated, job)
+
+    def _open_last(
+        self,
+        connection: Connection,
+        account: Account,
+        key: MailboxPrivateKey,
+        count: int,
+    ) -> list[Message]:
+        messages, keys = self._box(connection, account)
+        newest = messages[-count:] if count else []
+        return _open(newest, keys, account, key)
+
+    def _open_one(
+        self,
+        connection: Connection,
+        account: Account,
+        key: MailboxPrivateKey,
+        message_id: str,
+    ) -> Message:
+        wanted = _id_bytes(message_id)
+        messages, keys = self._box(connection, account)
+        found = [sealed for sealed in messages if sealed.message_id == wanted]
+        if not found:
+            raise _no_such_id()
+        return _open(found, keys, account, key)[0]
+
+    def _box(
+        self, connection: Connection, account: Account
+    ) -> tuple[list[SealedMessage], dict[int, bytes]]:
+        """Read all of a box, wherever its messages are at the moment."""
+        while True:
+            settlings = self._arrivals.settlings()
+            unsettled = self._arrivals.unsettled(account.id)
+            with connection.begin():
+                settled, keys = boxes.read(connection, account.id)
+            if self._arrivals.settlings() == settlings:
+                there = {sealed.message_id for sealed in settled}
+                new = [m for m in unsettled if m.message_id not in there]
+                return [*settled, *new][-self._keep :], keys
+
+
+def _translated(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call something that uses the database; its errors become ours."""
+    try:
+        return work(*args, **kwargs)
+    except SQLAlchemyError as error:
+        raise storage_error(error) from error
+
+
+def _call_back(groups: Sequence[Group], results: Sequence[Refusals | Failure]) -> None:
+    for (_, done), result in zip(groups, results, strict=True):
+        done.callback(result)
+
+
+def _open(
+    messages: Sequence[SealedMessage],
+    keys: dict[int, bytes],
+    account: Account,
+    key: MailboxPrivateKey,
+) -> list[Message]:
+    readers = {
+        number: EpochReader(key, keys[number], account.lookup)
+        for number in {sealed.epoch_id for sealed in messages}
+    }
+    return [readers[m.epoch_id].open(m.message_id, m.sealed) for m in messages]
+
+
+def _id_bytes(message_id: str) -> bytes:
+    try:
+        raw = bytes.fromhex(message_id)
+    except ValueError:
+        raw = b""
+    if len(raw) != MESSAGE_ID_BYTES:
+        raise _no_such_id()
+    return raw
+
+
+def _no_such_id() -> PeerError:
+    return PeerError(ErrorCode.NO_SUCH_ID, "your box does not hold that")

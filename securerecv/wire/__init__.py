@@ -1,0 +1,1 @@
+"""What is said: the protocol, without sockets, clocks or threads."""

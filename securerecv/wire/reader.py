@@ -1,0 +1,271 @@
+"""
+Requests out of bytes: lines, tags, verbs, arguments and payloads.
+
+A `Reader` holds one unfinished request at most, and never more of it than the
+limits allow: a length is checked before anything of its body is kept.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+
+from attrs import define, field
+
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.limits import MAX_LINE_BYTES, MAX_SKIPPED_PAYLOAD_BYTES
+from securerecv.wire.budget import Budget
+from securerecv.wire.lines import usage
+from securerecv.wire.tags import split_tag
+from securerecv.wire.verbs import VERBS, Verb, find, usage_of
+
+
+@define
+class Post:
+    """A message that the peer wants delivered (``SAY`` or ``SEND``)."""
+
+    to: str
+    body: bytes = field(repr=False)
+    tag: str
+
+
+@define
+class Request:
+    """Any other request, understood; absent arguments are empty."""
+
+    verb: Verb
+    arguments: tuple[str, ...] = field(repr=False)
+    tag: str
+
+
+@define
+class Refused:
+    """What came was no request, or none that is allowed."""
+
+    error: PeerError
+    tag: str = ""
+
+
+Item = Post | Request | Refused
+
+
+class _Mode(Enum):
+    LINE = "a request line is next"
+    LONG_LINE = "the rest of a line that was too long is next"
+    BODY = "the rest of a payload is next"
+    SKIPPED_BODY = "the rest of a refused payload is next"
+    BODY_END = "the line end behind a payload is next"
+
+
+class Reader:
+    """
+    Cuts a stream of bytes into requests.
+
+    Args:
+        max_message: bytes of the largest payload taken.
+        budget: the allowance for payloads, shared by all conversations.  What
+            a `Post` holds is taken from it and must be given back.
+        check: raises `PeerError` if the peer may not use a verb now.
+
+    Attributes:
+        broken: the peer broke the framing; there is nothing more to read.
+    """
+
+    def __init__(
+        self, max_message: int, budget: Budget, check: Callable[[Verb], None]
+    ) -> None:
+        self.broken = False
+        self._max_message = max_message
+        self._budget = budget
+        self._check = check
+        self._mode = _Mode.LINE
+        self._data = b""
+        self._at = 0
+        self._body = bytearray()
+        self._body_left = 0
+        self._body_of: Post | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes; `next` says what they mean."""
+        self._data = self._data[self._at :] + data
+        self._at = 0
+
+    def close(self) -> None:
+        """Stop reading and give back what is held."""
+        self.broken = True
+        self._data = b""
+        self._at = 0
+        self._drop_body()
+
+    @property
+    def is_amid_request(self) -> bool:
+        """Whether the rest of a request is awaited."""
+        return self._at < len(self._data) or self._mode is not _Mode.LINE
+
+    @property
+    def payload_bytes(self) -> int:
+        """The size of the payload that is being read, as far as it is known."""
+        return len(self._body) + self._body_left
+
+    def next(self) -> Item | None:
+        """Give the next request, or None if more bytes are needed for it."""
+        while self._at < len(self._data):
+            before = self._at, self._mode
+            item = self._read()
+            if item is not None:
+                return item
+            if before == (self._at, self._mode):
+                break
+        return None
+
+    def _read(self) -> Item | None:
+        match self._mode:
+            case _Mode.LINE:
+                return self._read_line()
+            case _Mode.BODY:
+                return self._read_body()
+            case _Mode.BODY_END:
+                return self._read_body_end()
+            case _Mode.LONG_LINE:
+                self._skip_line()
+            case _Mode.SKIPPED_BODY:
+                self._skip_body()
+        return None
+
+    # -- lines ------------------------------------------------------------------
+
+    def _read_line(self) -> Item | None:
+        end = self._data.find(b"\n", self._at)
+        line = self._data[self._at : end if end >= 0 else None]
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        if len(line) > MAX_LINE_BYTES:
+            self._mode = _Mode.LONG_LINE
+            self._skip_line()
+            words = f"a line has at most {MAX_LINE_BYTES} bytes"
+            return Refused(PeerError(ErrorCode.TOO_LARGE, words))
+        if end < 0:
+            return None
+        self._at = end + 1
+        return self._understand(line) if line else None
+
+    def _skip_line(self) -> None:
+        end = self._data.find(b"\n", self._at)
+        self._at = len(self._data) if end < 0 else end + 1
+        if end >= 0:
+            self._mode = _Mode.LINE
+
+    def _understand(self, line: bytes) -> Item | None:
+        tag = ""
+        try:
+            words = line.decode()
+            if words[0] == "#":
+                tag, words = split_tag(words)
+            return self._parse(words, tag)
+        except UnicodeDecodeError:
+            return Refused(usage(usage_of(line.decode(errors="replace"))))
+        except PeerError as error:
+            return Refused(error, tag)
+
+    def _parse(self, words: str, tag: str) -> Item | None:
+        verb, rest = find(words)
+        match = verb.pattern.fullmatch(rest) if verb else None
+        if verb is None or match is None:
+            raise usage(usage_of(words))
+        if verb.has_payload:
+            to, count = match.groups()
+            return self._begin_body(verb, Post(to, b"", tag), int(count))
+        self._check(verb)
+        if verb.name == "SAY":
+            to, text = match.groups()
+            return self._take(Post(to, text.encode(), tag))
+        return Request(verb, match.groups(""), tag)
+
+    # -- payloads ---------------------------------------------------------------
+
+    def _begin_body(self, verb: Verb, post: Post, size: int) -> Post | None:
+        """Start on a payload: the limit comes before the buffer."""
+        try:
+            self._check(verb)
+            self._check_size(size)
+        except PeerError:
+            self._refuse_body(size)
+            raise
+        end = self._at + size
+        if self._data[end : end + 2] == b"\r\n":
+            post.body = self._data[self._at : end]
+            self._at = end + 2
+            return self._take(post)
+        self._mode = _Mode.BODY if size else _Mode.BODY_END
+        self._body_of = post
+        self._body_left = size
+        return None
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_message:
+            words = f"a message has at most {self._max_message} bytes"
+            raise PeerError(ErrorCode.TOO_LARGE, words)
+
+    def _read_body(self) -> Item | None:
+        chunk = self._data[self._at : self._at + self._body_left]
+        if not self._budget.take(len(chunk)):
+            tag = self._body_of.tag if self._body_of else ""
+            self._refuse_body(self._body_left)
+            return Refused(_too_busy(), tag)
+        self._body += chunk
+        self._at += len(chunk)
+        self._body_left -= len(chunk)
+        if not self._body_left:
+            self._mode = _Mode.BODY_END
+        return None
+
+    def _read_body_end(self) -> Item | None:
+        post = self._body_of
+        if self._data.startswith(b"\n", self._at):
+            self._at += 1
+        elif self._data.startswith(b"\r\n", self._at):
+            self._at += 2
+        elif self._data[self._at :] == b"\r":
+            return None
+        else:
+            self.close()
+            return Refused(usage(VERBS["SEND"].usage), post.tag if post else "")
+        self._mode = _Mode.LINE
+        self._body_of = None
+        if post is not None:
+            # What `_read_body` took from the budget now belongs to the post.
+            post.body = bytes(self._body)
+            self._body = bytearray()
+        return post
+
+    def _refuse_body(self, size: int) -> None:
+        """
+        Get ready to read past a payload.
+
+        Its bytes are not looked at: a payload must never be taken for
+        requests, whoever wrote it.
+        """
+        self._drop_body()
+        self._body_left = size
+        self._mode = _Mode.SKIPPED_BODY if size else _Mode.BODY_END
+        if size > MAX_SKIPPED_PAYLOAD_BYTES:
+            self.close()
+
+    def _skip_body(self) -> None:
+        count = min(self._body_left, len(self._data) - self._at)
+        self._at += count
+        self._body_left -= count
+        if not self._body_left:
+            self._mode = _Mode.BODY_END
+
+    def _drop_body(self) -> None:
+        self._budget.give_back(len(self._body))
+        self._body = bytearray()
+        self._body_of = None
+
+    def _take(self, post: Post) -> Post:
+        if not self._budget.take(len(post.body)):
+            raise _too_busy()
+        return post
+
+
+def _too_busy() -> PeerError:
+    return PeerError(ErrorCode.BUSY, "too much is being received; try again")

@@ -1,0 +1,364 @@
+"""
+One conversation, seen from the server: bytes in, requests out, answers in order.
+
+A `Session` has no socket, clock or thread.  Three things drive it, and each
+may be followed by `next_event`, `data_to_send` and `deadline`:
+
+* `receive` – bytes came from the peer;
+* `answer`, `answer_posts`, `push` – the server has something to say;
+* `expire` – the time that `deadline` named has come.
+
+Everything that affects the state of a conversation lives in this module.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from attrs import define, field, frozen
+
+from securerecv.errors import ErrorCode, MisuseError, PeerError
+from securerecv.limits import (
+    IDLE_TIMEOUT_S,
+    LOGIN_TIMEOUT_S,
+    MAX_POST_BYTES_IN_FLIGHT,
+    MAX_POSTS_IN_FLIGHT,
+    MIN_PAYLOAD_BYTES_PER_S,
+    REQUEST_TIMEOUT_S,
+)
+from securerecv.wire.budget import Budget
+from securerecv.wire.lines import NOTICE, Answer, information, refusal, usage
+from securerecv.wire.reader import Post, Reader, Request
+from securerecv.wire.verbs import FAMILIES, NEWCOMERS, VERBS, Standing, Verb
+
+MAX_QUEUED_ANSWERS = 1024
+MAX_UNSENT_BYTES = 65536
+"""Answers that may gather before `Session.data_to_send` is asked for them."""
+
+
+@frozen
+class Terms:
+    """
+    What the greeting tells a peer about the server.
+
+    Attributes:
+        max_message: bytes of the largest message taken.
+        max_file: bytes of the largest file taken.
+        keep: messages that a box keeps.
+        anonymous: whether ``ANON`` is let in.
+        sealing_key: the server's raw X25519 public key, 32 bytes.
+    """
+
+    max_message: int
+    max_file: int
+    keep: int
+    anonymous: bool
+    sealing_key: bytes
+
+    def greeting(self) -> bytes:
+        """Give the lines that open every conversation."""
+        anonymous = "yes" if self.anonymous else "no"
+        way_in = "LOGIN <user> <password>"
+        if self.anonymous:
+            way_in += ", or ANON"
+        return (
+            "* securerecv/1 ready\n"
+            f"* NOTICE {NOTICE}\n"
+            f"* LIMITS message={self.max_message} file={self.max_file}"
+            f" keep={self.keep} anonymous={anonymous}\n"
+            f"* HINT {way_in}; HELP lists every command\n"
+        ).encode()
+
+
+@define
+class Slot:
+    """The place of one answer in the order of answers."""
+
+    answer: bytes | None = None
+
+
+@define
+class Posts:
+    """Messages that were read together, to be answered together."""
+
+    items: list[Post]
+    slot: Slot = field(factory=Slot, repr=False)
+
+
+@define
+class Command:
+    """A request that somebody outside the session must carry out."""
+
+    request: Request
+    slot: Slot = field(factory=Slot, repr=False)
+
+
+Event = Posts | Command
+
+
+class Session:
+    """
+    The server's side of one conversation.
+
+    Args:
+        terms: what the server offers.
+        budget: the allowance for payloads, shared by all conversations.
+        now: seconds on the clock that all other times are on.
+
+    Attributes:
+        standing: who is speaking; changed by whoever carries out ``LOGIN``.
+        name: the user name or anonymous address that goes with it.
+        watching: the peer has asked to be shown what comes in.
+    """
+
+    def __init__(self, terms: Terms, budget: Budget, now: float) -> None:
+        self.standing = Standing.NEW
+        self.name = ""
+        self.watching = False
+        self._terms = terms
+        self._budget = budget
+        self._reader = Reader(terms.max_message, budget, self._check_standing)
+        self._began = now
+        self._now = now
+        self._unfinished_since: float | None = None
+
+        self._held: Command | None = None
+        self._commanded = False
+        self._posts_in_flight = 0
+        self._bytes_in_flight = 0
+        self._slots: deque[Slot] = deque()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._put_out(terms.greeting())
+        self._ending = False
+
+    # -- what drives it -------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer; `next_event` says what they mean."""
+        self._now = now
+        if not self._ending:
+            self._reader.feed(data)
+
+    def answer(self, command: Command, answer: Answer | PeerError) -> None:
+        """Answer a command; the session goes on behind it."""
+        if not self._commanded:
+            raise MisuseError("no command is waiting for its answer")
+        self._commanded = False
+        if isinstance(answer, PeerError):
+            command.slot.answer = refusal(answer, command.request.tag)
+        else:
+            command.slot.answer = answer.encode(command.request.tag)
+        self._flush()
+
+    def answer_posts(self, posts: Posts, results: Sequence[str | PeerError]) -> None:
+        """Answer messages, each with its new id or with what was wrong."""
+        lines = []
+        size = 0
+        for post, result in zip(posts.items, results, strict=True):
+            size += len(post.body)
+            if isinstance(result, str):
+                lines.append(f"{post.tag}+OK {result}\n".encode())
+            else:
+                lines.append(refusal(result, post.tag))
+        posts.slot.answer = b"".join(lines)
+        self._posts_in_flight -= len(posts.items)
+        self._bytes_in_flight -= size
+        self._budget.give_back(size)
+        self._flush()
+
+    def push(self, data: bytes) -> None:
+        """Say something that was not asked for, between two answers."""
+        if not self._ending:
+            self._put_out(data)
+
+    def expire(self, now: float) -> None:
+        """End the conversation if its deadline has passed."""
+        deadline = self.deadline()
+        if deadline is not None and now >= deadline:
+            words = "nothing complete came in time; connect again"
+            self._say(refusal(PeerError(ErrorCode.TIMEOUT, words)))
+            self._end()
+
+    def close(self) -> None:
+        """
+        Stop reading: the peer has gone.
+
+        What is being carried out must still be answered: messages in flight
+        count against the budget until they are.
+        """
+        self._end()
+
+    # -- what comes out -------------------------------------------------------
+
+    def data_to_send(self) -> bytes:
+        """Give what the peer is to be sent, once."""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        return data
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will be said: send what there is and hang up."""
+        return self._ending and not self._slots
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether more bytes should be read from the peer now."""
+        return (
+            not self._ending
+            and not self._commanded
+            and self._held is None
+            and self._has_room()
+        )
+
+    def deadline(self) -> float | None:
+        """Tell when `expire` is to be called, on the clock of ``now``."""
+        if self._ending or self._commanded or self._slots:
+            return None
+        deadlines = []
+        if self._unfinished_since is not None:
+            payload_s = self._reader.payload_bytes / MIN_PAYLOAD_BYTES_PER_S
+            deadlines.append(self._unfinished_since + REQUEST_TIMEOUT_S + payload_s)
+        if self.standing is Standing.NEW:
+            deadlines.append(self._began + LOGIN_TIMEOUT_S)
+        elif not self.watching:
+            deadlines.append(self._now + IDLE_TIMEOUT_S)
+        return min(deadlines, default=None)
+
+    def next_event(self) -> Event | None:
+        """
+        Give the next request that somebody must carry out, or None for now.
+
+        Messages that follow each other come as one event, and more of them
+        may be asked for while earlier ones are being stored.  A command comes
+        only when everything before it is answered, and nothing comes until it
+        is answered itself.  When it gives None, fetch `data_to_send`; if there
+        was some, ask again, since answers are not gathered without end.
+        """
+        posts: list[Post] = []
+        while not self._ending and not self._commanded and self._has_room():
+            item = self._held or self._read()
+            self._held = None
+            if item is None:
+                break
+            if isinstance(item, Post):
+                posts.append(item)
+                self._posts_in_flight += 1
+                self._bytes_in_flight += len(item.body)
+            elif isinstance(item, bytes):
+                event = self._together(posts)
+                self._say(item)
+                if event:
+                    return event
+            elif posts or self._slots:
+                self._held = item
+                break
+            else:
+                self._commanded = True
+                self._slots.append(item.slot)
+                return item
+        return self._together(posts)
+
+    def _together(self, posts: list[Post]) -> Posts | None:
+        if not posts:
+            return None
+        event = Posts(posts)
+        self._slots.append(event.slot)
+        return event
+
+    # -- answers in order -----------------------------------------------------
+
+    def _has_room(self) -> bool:
+        return (
+            self._posts_in_flight < MAX_POSTS_IN_FLIGHT
+            and self._bytes_in_flight < MAX_POST_BYTES_IN_FLIGHT
+            and len(self._slots) < MAX_QUEUED_ANSWERS
+            and self._out_bytes < MAX_UNSENT_BYTES
+        )
+
+    def _say(self, answer: bytes) -> None:
+        if self._slots:
+            self._slots.append(Slot(answer))
+        else:
+            self._put_out(answer)
+
+    def _flush(self) -> None:
+        while self._slots and self._slots[0].answer is not None:
+            self._put_out(self._slots.popleft().answer or b"")
+
+    def _put_out(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _end(self) -> None:
+        self._ending = True
+        self._unfinished_since = None
+        self._reader.close()
+        self._held = None
+
+    # -- requests ---------------------------------------------------------------
+
+    def _read(self) -> Post | Command | bytes | None:
+        """Read one request, or give the answer to one that needs nobody else."""
+        item = self._reader.next()
+        if item is None:
+            if not self._reader.is_amid_request:
+                self._unfinished_since = None
+            elif self._unfinished_since is None:
+                self._unfinished_since = self._now
+            return None
+        self._unfinished_since = None
+        if isinstance(item, Post):
+            return item
+        if isinstance(item, Request):
+            try:
+                answer = self._answer_at_once(item)
+            except PeerError as error:
+                return refusal(error, item.tag)
+            return answer.encode(item.tag) if answer else Command(item)
+        if self._reader.broken:
+            self._end()
+        return refusal(item.error, item.tag)
+
+    def _check_standing(self, verb: Verb) -> None:
+        if self.standing in verb.who:
+            return
+        if self.standing is Standing.NEW:
+            words = f"{verb.name} comes after LOGIN or ANON"
+            raise PeerError(ErrorCode.LOGIN_FIRST, words)
+        if verb.who == NEWCOMERS:
+            words = f"you are {self.name} already; connect again to be someone else"
+        else:
+            words = f"{verb.name} is for those who logged in"
+        raise PeerError(ErrorCode.NOT_ALLOWED, words)
+
+    def _answer_at_once(self, request: Request) -> Answer | None:
+        """Answer what needs nobody else, or give None."""
+        match request.verb.name:
+            case "PING":
+                answer = Answer("pong")
+            case "NOTICE":
+                answer = information([f"NOTICE {NOTICE}"])
+            case "WHOAMI":
+                answer = Answer(self.name or "nobody yet: LOGIN or ANON")
+            case "KEY":
+                answer = Answer(f"x25519 {self._terms.sealing_key.hex()}")
+            case "HELP":
+                answer = _help(request.arguments[0])
+            case "QUIT":
+                self._end()
+                answer = Answer("goodbye")
+            case _:
+                return None
+        return answer
+
+
+def _help(words: str) -> Answer:
+    if not words:
+        return information(f"{verb.usage}: {verb.help}" for verb in VERBS.values())
+    name = " ".join(words.upper().split())
+    verbs = FAMILIES.get(name) or tuple(v for v in VERBS.values() if v.name == name)
+    if not verbs:
+        raise usage(VERBS["HELP"].usage)
+    return information(f"{verb.usage}: {verb.help}" for verb in verbs)

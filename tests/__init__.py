@@ -1,0 +1,1 @@
+"""The tests; `python -m tests.run` runs them with ruff and mypy."""

@@ -1,0 +1,128 @@
+"""
+Run ruff, mypy and the tests, and say as the last line how many passed.
+
+The last line is `N passed, N failed, N skipped`. Each of the three checks in
+`CHECKS` counts as one test, and the rest are trial's own counts, taken from its
+result object. The exit status is 0 only when that line is as it should be.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import attrs
+from twisted.trial.reporter import TestResult, TreeReporter
+from twisted.trial.runner import TestLoader, TrialRunner
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CHECKS = {
+    "ruff check": ("ruff", "check", "--no-fix", "."),
+    "ruff format": ("ruff", "format", "--check", "."),
+    "mypy": ("mypy",),
+}
+
+
+@attrs.frozen
+class Count:
+    """How many tests ended in which way."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Self) -> "Count":
+        """Both counts together."""
+        return Count(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+        )
+
+    def __str__(self) -> str:
+        """The closing line, without its line end."""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+    def exit_status(self, *, in_ci: bool) -> int:
+        """
+        What the process answers: 0 when all is well, else 1.
+
+        Args:
+            in_ci: a machine that has all the tests need, so that a skipped one
+                was skipped by mistake.
+        """
+        well = self.passed and not self.failed and not (in_ci and self.skipped)
+        return 0 if well else 1
+
+
+def count(result: TestResult) -> Count:
+    """
+    Count the tests of a trial run by how they ended.
+
+    A test that went wrong in two ways, in itself and in its clean-up say, is one
+    failed test. So is one that is marked as "to do", however it ended. A run that
+    was interrupted, or found no test at all, has failed once more than its tests.
+    """
+    failed = {test.id() for test, _ in result.failures}
+    failed |= {test.id() for test, _ in result.errors}
+    failed |= {test.id() for test, *_ in result.expectedFailures}
+    failed |= {test.id() for test, _ in result.unexpectedSuccesses}
+    skipped = {test.id() for test, _ in result.skips} - failed
+    cut_short = result.shouldStop or not (result.successes or failed or skipped)
+    return Count(result.successes, len(failed) + cut_short, len(skipped))
+
+
+def run_checks() -> Count:
+    """Run ruff and mypy over all of the code."""
+    total = Count()
+    for name, command in CHECKS.items():
+        print(f"-- {name}", flush=True)
+        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
+        total += Count(failed=1) if done.returncode else Count(passed=1)
+    return total
+
+
+def run_tests(names: Sequence[str]) -> Count:
+    """
+    Run tests with trial, which keeps its log in `_trial_temp` of the checkout.
+
+    Args:
+        names: packages, modules, classes or methods, with dots.
+    """
+    print("-- trial", flush=True)
+    runner = TrialRunner(TreeReporter, workingDirectory=str(ROOT / "_trial_temp"))
+    result = runner.run(TestLoader().loadByNames(list(names), recurse=True))
+    if not isinstance(result, TestResult):
+        msg = f"trial answered with a {type(result).__name__}"
+        raise TypeError(msg)
+    return count(result)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; everything, when it asks for nothing."""
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser.add_argument(
+        "--lint", action="store_true", help="only ruff and mypy, not the tests"
+    )
+    parser.add_argument(
+        "names", nargs="*", help="only these tests, such as tests.test_architecture"
+    )
+    options = parser.parse_args(arguments)
+
+    total = Count()
+    if options.lint or not options.names:
+        total += run_checks()
+    if options.names or not options.lint:
+        total += run_tests(options.names or ["tests"])
+
+    sys.stderr.flush()
+    print(total, flush=True)
+    return total.exit_status(in_ci=os.environ.get("CI") == "true")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
