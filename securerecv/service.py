@@ -81,6 +81,7 @@ class Receiver(Service):
     Attributes:
         ports: after the start, address and port by transport.
         identity: after the start.
+        gate: counts who is connected.
         has_accounts: whether there was an account at the start.
     """
 
@@ -94,7 +95,7 @@ class Receiver(Service):
         self.settings = settings
         self._reactor = reactor
         self._work = work or WorkFactors()
-        self._gate = Gate()
+        self.gate = Gate()
         self._listening: list[Any] = []
 
     def privilegedStartService(self) -> None:
@@ -126,7 +127,7 @@ class Receiver(Service):
         factory = tcp_factory(
             desk,
             lambda now: Session(terms, budget, now),
-            self._gate,
+            self.gate,
             self._reactor,
             tls,
         )
@@ -157,7 +158,7 @@ class Receiver(Service):
         for port in self._listening:
             yield port.stopListening()
         self._listening.clear()
-        yield self._gate.close("the server is stopping", self._reactor)
+        yield self.gate.close("the server is stopping", self._reactor)
         yield deferToThread(self._hashing.stop)
         yield deferToThread(self._store.stop)
         os.close(self._lock)

@@ -1,0 +1,1 @@
+"""Benchmarks of securerecv, each measured beside its ceiling in the same run."""
