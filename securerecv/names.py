@@ -14,7 +14,9 @@ from securerecv.limits import ANONYMOUS_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS
 ANONYMOUS = "anon"
 """Shown as the sender of what an anonymous session sends."""
 
-_ADDRESS_PREFIX = "anon-"
+ADDRESS_PREFIX = "anon-"
+"""Every anonymous address begins with it, and no user name does."""
+
 _ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _USER_NAME = re.compile(r"\w[\w.@+-]*")
 
@@ -61,7 +63,7 @@ def normalise_user_name(name: str) -> str:
 
 def is_anonymous_address(name: str) -> bool:
     """Tell whether a recipient is an anonymous session and not a user."""
-    return name.startswith(_ADDRESS_PREFIX)
+    return name.startswith(ADDRESS_PREFIX)
 
 
 def new_anonymous_address() -> str:
@@ -71,6 +73,6 @@ def new_anonymous_address() -> str:
     Its 16 characters carry 80 random bits: an address cannot be guessed, so
     knowing it is being entitled to send to it.
     """
-    return _ADDRESS_PREFIX + "".join(
+    return ADDRESS_PREFIX + "".join(
         secrets.choice(_ADDRESS_ALPHABET) for _ in range(ANONYMOUS_ADDRESS_CHARACTERS)
     )

@@ -5,7 +5,10 @@ Works beside a running server, which notices what changes.  All calls wait for
 slow hashes and the disk.
 """
 
-from sqlalchemy import Engine, func, select
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from securerecv.access.passwords import PasswordMixer, check_new_password, matches
@@ -15,7 +18,12 @@ from securerecv.names import normalise_user_name
 from securerecv.settings import Settings
 from securerecv.vault import accounts, schema
 from securerecv.vault.accounts import Account, AccountExistsError, UnknownAccountError
-from securerecv.vault.database import database_url, open_database, storage_error
+from securerecv.vault.database import (
+    database_url,
+    open_database,
+    shrink_log,
+    storage_error,
+)
 from securerecv.vault.keyring import open_keyring
 from securerecv.vault.mailboxkeys import (
     MailboxPrivateKey,
@@ -25,6 +33,8 @@ from securerecv.vault.mailboxkeys import (
     unwrap_with_password,
     wrap_with_code,
 )
+
+_T = TypeVar("_T")
 
 
 def open_account_book(
@@ -67,9 +77,8 @@ class AccountBook:
 
     def count(self) -> int:
         """Count the accounts."""
-        with self._engine.begin() as connection:
-            query = select(func.count()).select_from(schema.account)
-            return connection.scalar(query) or 0
+        query = select(func.count()).select_from(schema.account)
+        return self._do(lambda connection: connection.scalar(query)) or 0
 
     def add(self, name: str, password: str) -> str:
         """
@@ -85,18 +94,16 @@ class AccountBook:
         key = MailboxPrivateKey.generate()
         code = new_recovery_code()
         locks = self._locksmith.make(name, password, key)
-        try:
-            with self._engine.begin() as connection:
-                accounts.add(
-                    connection,
-                    lookup=accounts.lookup_of(self._name_key, name),
-                    password_hash=locks.password_hash,
-                    public_key=key.public_key(),
-                    wrapped_by_password=locks.wrapped_by_password,
-                    wrapped_by_code=wrap_with_code(key, code),
-                )
-        except SQLAlchemyError as error:
-            raise storage_error(error) from error
+        self._do(
+            lambda connection: accounts.add(
+                connection,
+                lookup=accounts.lookup_of(self._name_key, name),
+                password_hash=locks.password_hash,
+                public_key=key.public_key(),
+                wrapped_by_password=locks.wrapped_by_password,
+                wrapped_by_code=wrap_with_code(key, code),
+            )
+        )
         return code
 
     def change_password(self, name: str, old: str, new: str) -> None:
@@ -133,19 +140,11 @@ class AccountBook:
     def remove(self, name: str) -> None:
         """Delete an account and everything in its box."""
         lookup = accounts.lookup_of(self._name_key, normalise_user_name(name))
-        try:
-            with self._engine.begin() as connection:
-                accounts.remove(connection, lookup)
-        except SQLAlchemyError as error:
-            raise storage_error(error) from error
+        self._do(lambda connection: accounts.remove(connection, lookup), deletes=True)
 
     def _find(self, name: str) -> Account | None:
         lookup = accounts.lookup_of(self._name_key, name)
-        try:
-            with self._engine.begin() as connection:
-                return accounts.find(connection, lookup)
-        except SQLAlchemyError as error:
-            raise storage_error(error) from error
+        return self._do(lambda connection: accounts.find(connection, lookup))
 
     def _get(self, name: str) -> Account:
         account = self._find(name)
@@ -162,14 +161,26 @@ class AccountBook:
         wrapped_by_code: bytes | None,
     ) -> None:
         locks = self._locksmith.make(name, password, key)
+        self._do(
+            lambda connection: accounts.set_password(
+                connection,
+                account.id,
+                password_hash=locks.password_hash,
+                wrapped_by_password=locks.wrapped_by_password,
+                wrapped_by_code=wrapped_by_code,
+            ),
+            deletes=True,
+        )
+
+    def _do(self, work: Callable[[Connection], _T], *, deletes: bool = False) -> _T:
+        """Do something in a transaction; what it deletes is gone from the disk."""
         try:
-            with self._engine.begin() as connection:
-                accounts.set_password(
-                    connection,
-                    account.id,
-                    password_hash=locks.password_hash,
-                    wrapped_by_password=locks.wrapped_by_password,
-                    wrapped_by_code=wrapped_by_code,
-                )
+            with self._engine.connect() as connection:
+                with connection.begin():
+                    result = work(connection)
+                if deletes:
+                    # A server that runs but is idle would not do it.
+                    shrink_log(connection)
+                return result
         except SQLAlchemyError as error:
             raise storage_error(error) from error

@@ -21,6 +21,11 @@ class Announcer:
     def __init__(self) -> None:
         self._watchers: dict[str, list[Listener]] = {}
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody watches anything."""
+        return bool(self._watchers)
+
     def watch(self, name: str, listener: Listener) -> None:
         """Begin to tell a listener what comes in for a user or an address."""
         self._watchers.setdefault(name, []).append(listener)
@@ -34,8 +39,6 @@ class Announcer:
 
     def announce(self, to: str, message: Message) -> None:
         """Tell all who watch the box of a user, as the sender wrote the name."""
-        if not self._watchers:
-            return
         listeners = self._watchers.get(normalise_user_name(to))
         if listeners:
             line = push(message.line(), message.body)

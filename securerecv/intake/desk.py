@@ -20,7 +20,7 @@ from securerecv.access.throttle import LoginThrottle
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.faults import explain
-from securerecv.intake.messages import Messages, Results
+from securerecv.intake.messages import Messages, Outcome
 from securerecv.intake.passwordchange import PasswordChange
 from securerecv.names import normalise_user_name
 from securerecv.wire.lines import Answer
@@ -112,7 +112,7 @@ class Desk:
             "PASSWD": self._passwd,
         }
 
-    def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Results]":
+    def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Outcome]":
         """Take messages; see `Messages.post`."""
         return self._messages.post(visitor.known(), posts)
 

@@ -1,8 +1,8 @@
 """What happens to messages: into boxes, out of them, and live to who watches."""
 
 import os
-from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
@@ -12,18 +12,20 @@ from securerecv.errors import PeerError
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.faults import explain
 from securerecv.intake.mailboxes import Mailboxes
-from securerecv.names import ANONYMOUS, is_anonymous_address
-from securerecv.vault.arrivals import Delivery, Refusals
+from securerecv.names import ADDRESS_PREFIX, ANONYMOUS
+from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.store import Store
 from securerecv.wire.lines import Answer, Message
 from securerecv.wire.reader import Post
 from securerecv.wire.verbs import Standing
 
-_ID_CHARACTERS = 2 * MESSAGE_ID_BYTES
 
-Results = list[str | PeerError]
-"""For each message its id, or why it was not taken."""
+class Outcome(NamedTuple):
+    """What became of messages: an id for each, and why some were not taken."""
+
+    ids: list[bytes]
+    refusals: Refusals
 
 
 class Messages:
@@ -52,7 +54,7 @@ class Messages:
         self._seconds = seconds
         self._keep = keep
 
-    def post(self, sender: Avatar, posts: Sequence[Post]) -> "Deferred[Results]":
+    def post(self, sender: Avatar, posts: Sequence[Post]) -> "Deferred[Outcome]":
         """
         Take messages that were sent together.
 
@@ -60,50 +62,55 @@ class Messages:
             Fires when all of them are durable, or have reached the anonymous
             session that they are for.
         """
-        name = sender.name if sender.standing is Standing.USER else ANONYMOUS
-        when_ms = int(self._seconds() * 1000)
-        ids = os.urandom(MESSAGE_ID_BYTES * len(posts)).hex()
-        results: Results = []
-        group: list[Delivery] = []
-        places: list[int] = []
-        for place, post in enumerate(posts):
-            at = place * _ID_CHARACTERS
-            message = Message(ids[at : at + _ID_CHARACTERS], name, when_ms, post.body)
-            if is_anonymous_address(post.to):
-                results.append(self._hand_over(post.to, message))
-            else:
-                results.append(message.id)
-                group.append(Delivery(post.to, message))
-                places.append(place)
-        if not group:
-            return succeed(results)
+        random = os.urandom(MESSAGE_ID_BYTES * len(posts))
+        group = Group(
+            sender.name if sender.standing is Standing.USER else ANONYMOUS,
+            int(self._seconds() * 1000),
+            [
+                random[at : at + MESSAGE_ID_BYTES]
+                for at in range(0, len(random), MESSAGE_ID_BYTES)
+            ],
+            posts,
+        )
+        live = {
+            index: post.to
+            for index, post in enumerate(posts)
+            if post.to.startswith(ADDRESS_PREFIX)
+        }
+        if live:
+            return self._hand_over(group, live)
+        return self._store_group(group)
+
+    def _hand_over(self, group: Group, live: Mapping[int, str]) -> "Deferred[Outcome]":
+        """Deliver what is for anonymous sessions, and keep the rest."""
+        refusals: Refusals = {}
+        for index, address in live.items():
+            try:
+                self._announcer.hand_over(address, group.message(index))
+            except PeerError as error:
+                refusals[index] = error
+        rest = [index for index in range(len(group.posts)) if index not in live]
+        if not rest:
+            return succeed(Outcome(group.ids, refusals))
+
+        def merge(kept: Outcome) -> Outcome:
+            for index, error in kept.refusals.items():
+                refusals[rest[index]] = error
+            return Outcome(group.ids, refusals)
+
+        return self._store_group(group.part(rest)).addCallback(merge)
+
+    def _store_group(self, group: Group) -> "Deferred[Outcome]":
         return self._store.keep(group).addCallbacks(
-            self._announce,
-            _refuse_all,
-            callbackArgs=(group, places, results),
-            errbackArgs=(places, results),
+            self._announce, _refuse_all, callbackArgs=(group,), errbackArgs=(group,)
         )
 
-    def _hand_over(self, address: str, message: Message) -> str | PeerError:
-        try:
-            self._announcer.hand_over(address, message)
-        except PeerError as error:
-            return error
-        return message.id
-
-    def _announce(
-        self,
-        refusals: Refusals,
-        group: Sequence[Delivery],
-        places: Sequence[int],
-        results: Results,
-    ) -> Results:
-        for index, refusal in refusals.items():
-            results[places[index]] = refusal
-        for index, (to, message) in enumerate(group):
-            if index not in refusals:
-                self._announcer.announce(to, message)
-        return results
+    def _announce(self, refusals: Refusals, group: Group) -> Outcome:
+        if self._announcer.is_heard:
+            for index, post in enumerate(group.posts):
+                if index not in refusals:
+                    self._announcer.announce(post.to, group.message(index))
+        return Outcome(group.ids, refusals)
 
     @inlineCallbacks
     def last(
@@ -138,8 +145,5 @@ def _line(message: Message) -> tuple[str, bytes]:
     return message.line(), message.body
 
 
-def _refuse_all(failure: Failure, places: Sequence[int], results: Results) -> Results:
-    error = explain(failure)
-    for place in places:
-        results[place] = error
-    return results
+def _refuse_all(failure: Failure, group: Group) -> Outcome:
+    return Outcome(group.ids, dict.fromkeys(range(len(group.ids)), explain(failure)))

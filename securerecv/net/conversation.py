@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from securerecv.errors import PeerError
 from securerecv.intake.desk import Desk, Visitor
-from securerecv.intake.messages import Results
+from securerecv.intake.messages import Outcome
 from securerecv.limits import MAX_UNREAD_PUSH_BYTES, UNREAD_TIMEOUT_S
 from securerecv.wire.lines import Answer, push
 from securerecv.wire.session import Command, Posts, Session
@@ -154,8 +154,8 @@ class Conversation:
                     return
                 self._pipe.write(data)
 
-    def _posted(self, results: Results, posts: Posts) -> None:
-        self._session.answer_posts(posts, results)
+    def _posted(self, outcome: Outcome, posts: Posts) -> None:
+        self._session.answer_posts(posts, outcome.ids, outcome.refusals)
         self._proceed()
 
     def _served(self, answer: Answer | PeerError, command: Command) -> None:

@@ -103,7 +103,7 @@ class TcpConversation(Protocol):
             transport.abortConnection()
         else:
             words = "too many connections; log in sooner"
-            transport.write(refusal(PeerError(ErrorCode.BUSY, words)))
+            transport.write(refusal(PeerError(ErrorCode.BUSY, words)).encode())
             self.close()
 
     def dismiss(self, words: str) -> None:

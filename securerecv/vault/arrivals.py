@@ -12,7 +12,6 @@ An `Arrivals` belongs to the writer thread, except where noted.
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from attrs import define, field
 from sqlalchemy import Connection, delete, insert, select
@@ -35,20 +34,47 @@ from securerecv.vault.epochs import MESSAGE_ID_BYTES, Epoch
 from securerecv.vault.mailboxkeys import MailboxPublicKey
 from securerecv.vault.schema import arrival, epoch
 from securerecv.wire.lines import Message
+from securerecv.wire.reader import Post
 
-SETTLE_AFTER_BYTES = 8 * 1024 * 1024
-SETTLE_AFTER_S = 1.0
+SETTLE_AFTER_BYTES = 32 * 1024 * 1024
+SETTLE_AFTER_S = 3.0
 IDLE_AFTER_S = 0.25
 FORGET_AFTER_S = 60.0
 
 _ENTRY = struct.Struct(f">QQ{MESSAGE_ID_BYTES}sI")
 
 
-class Delivery(NamedTuple):
-    """A message and the user whose box it goes to, as the sender wrote it."""
+@define
+class Group:
+    """
+    Messages to users' boxes that one peer sent together.
 
-    to: str
-    message: Message
+    Attributes:
+        sender: of all of them.
+        when_ms: when they came in, milliseconds since 1970.
+        ids: for each its id, `MESSAGE_ID_BYTES` bytes.
+        posts: for each its recipient, as the sender wrote it, and its body.
+    """
+
+    sender: str
+    when_ms: int
+    ids: list[bytes]
+    posts: Sequence[Post]
+
+    def message(self, index: int) -> Message:
+        """Give one of the messages."""
+        return Message(
+            self.ids[index].hex(), self.sender, self.when_ms, self.posts[index].body
+        )
+
+    def part(self, indices: Sequence[int]) -> "Group":
+        """Give some of the messages as a group of their own."""
+        return Group(
+            self.sender,
+            self.when_ms,
+            [self.ids[index] for index in indices],
+            [self.posts[index] for index in indices],
+        )
 
 
 Refusals = dict[int, PeerError]
@@ -63,20 +89,23 @@ class _Box:
     epoch: Epoch | None = None
 
 
+_New = tuple[bytes, bytes, bytes]
+"""A message that will be sealed: its id, header and body."""
+
+
 @define
 class _Batch:
-    """What one commit will write."""
+    """What one commit will write: boxes, and for each what came, oldest first."""
 
-    messages: dict[int, list[Message]] = field(factory=dict)
     boxes: dict[int, _Box] = field(factory=dict)
+    messages: dict[int, list[_New]] = field(factory=dict)
 
-    def add(self, box: _Box, message: Message) -> None:
-        waiting = self.messages.get(box.account_id)
-        if waiting is None:
-            self.messages[box.account_id] = [message]
+    def messages_of(self, box: _Box) -> list[_New]:
+        messages = self.messages.get(box.account_id)
+        if messages is None:
+            messages = self.messages[box.account_id] = []
             self.boxes[box.account_id] = box
-        else:
-            waiting.append(message)
+        return messages
 
 
 class Arrivals:
@@ -146,12 +175,12 @@ class Arrivals:
             boxes.forget_unused_epochs(self._connection, self._hour())
         self._forget_unsettled()
 
-    def commit(self, groups: Sequence[Sequence[Delivery]]) -> list[Refusals]:
+    def commit(self, groups: Sequence[Group]) -> list[Refusals]:
         """
         Make messages durable, in one transaction.
 
         Args:
-            groups: messages that were sent together, oldest first.
+            groups: messages, oldest first.
 
         Returns:
             For each group what could not be delivered; everything else is on
@@ -193,17 +222,21 @@ class Arrivals:
                 self._settle_in_transaction()
             self._forget_unsettled()
 
+    def use_log(self) -> None:
+        """Have `idle` clear away what a transaction is going to delete."""
+        self._log_in_use = True
+
     def idle(self) -> None:
         """Do what can wait until there is nothing else to do."""
         self.settle()
         self._forget_old_epochs()
         if self._hour() > self._tidied_in:
             self._tidied_in = self._hour()
+            self.use_log()
             with self._connection.begin():
                 boxes.forget_unused_epochs(self._connection, self._tidied_in)
         if self._log_in_use:
-            shrink_log(self._connection)
-            self._log_in_use = False
+            self._log_in_use = not shrink_log(self._connection)
 
     def idle_after_s(self) -> float | None:
         """Tell after how many seconds without a commit `idle` is wanted."""
@@ -215,7 +248,7 @@ class Arrivals:
 
     def _notice_changes(self) -> None:
         """Forget what is remembered of accounts if somebody else changed them."""
-        self._log_in_use = True
+        self.use_log()
         changes = changes_by_others(self._connection)
         if changes == self._changes:
             return
@@ -227,18 +260,19 @@ class Arrivals:
             name: box for name, box in self._boxes.items() if box.account_id in there
         }
 
-    def _sort(self, group: Sequence[Delivery], batch: _Batch) -> Refusals:
+    def _sort(self, group: Group, batch: _Batch) -> Refusals:
         refusals: Refusals = {}
-        known = self._boxes
-        for index, (to, message) in enumerate(group):
-            box = known.get(to)
+        header = epochs.header_of(group.sender, group.when_ms)
+        for index, post in enumerate(group.posts):
+            box = self._boxes.get(post.to)
             if box is None:
-                found = self._find(to)
+                found = self._find(post.to)
                 if isinstance(found, PeerError):
                     refusals[index] = found
                     continue
                 box = found
-            batch.add(box, message)
+            new = group.ids[index], header, post.body
+            batch.messages_of(box).append(new)
         return refusals
 
     def _find(self, to: str) -> _Box | PeerError:
@@ -266,7 +300,7 @@ class Arrivals:
 
     def _refuse_removed(
         self,
-        groups: Sequence[Sequence[Delivery]],
+        groups: Sequence[Group],
         refusals: list[Refusals],
         batch: _Batch,
     ) -> None:
@@ -275,8 +309,8 @@ class Arrivals:
         if not removed:
             return
         for group, refused in zip(groups, refusals, strict=True):
-            for index, (to, _) in enumerate(group):
-                if index not in refused and self._boxes[to].account_id in removed:
+            for index, post in enumerate(group.posts):
+                if index not in refused and self._boxes[post.to].account_id in removed:
                     refused[index] = _no_such_user()
         for account_id in removed:
             del batch.messages[account_id], batch.boxes[account_id]
@@ -306,10 +340,8 @@ class Arrivals:
                     }
                 )
             sealed[account_id] = [
-                SealedMessage(
-                    bytes.fromhex(message.id), current.id, current.seal(message)
-                )
-                for message in messages[-self._keep :]
+                SealedMessage(new[0], current.id, current.seal(*new))
+                for new in messages[-self._keep :]
             ]
         if new_epochs:
             self._connection.execute(insert(epoch), new_epochs)

@@ -7,7 +7,7 @@ Functions on a connection; the caller has the transaction.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field
 from sqlalchemy import Connection, delete, func, select
 
 from securerecv.vault.database import upsert
@@ -16,10 +16,10 @@ from securerecv.vault.schema import account, epoch, message
 _IDS_PER_QUERY = 500
 
 
-@frozen
+@define
 class SealedMessage:
     """
-    One message as it is stored.
+    One message as it is stored.  Not frozen, because frozen ones take longer to make.
 
     Attributes:
         message_id: 8 bytes.

@@ -38,13 +38,25 @@ def database_url(written: str, data: Path) -> URL:
     Args:
         written: ``--store``, or empty for SQLite in the data folder.
         data: the data folder.
+
+    Raises:
+        OperatorError: it is not the URL of a database.
     """
     if not written:
         return URL.create("sqlite", database=str(data / "store.sqlite3"))
     try:
         url = make_url(written)
-    except ArgumentError as error:
-        raise OperatorError(f"--store: {error}") from None
+    except (ArgumentError, ValueError):
+        url = None
+    # What is wrong is not quoted: it may be part of a password.  One that is
+    # not percent-encoded makes the parser take its end for the host.
+    if url is None or "@" in (url.host or ""):
+        raise OperatorError(
+            "--store: that is not a URL; in a user name or password write"
+            " @ : / ? # and % as %40 %3A %2F %3F %23 and %25"
+        )
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise OperatorError("--store: SQLite needs a file: sqlite:////path/to/it")
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     return url
@@ -151,16 +163,26 @@ def changes_by_others(connection: Connection) -> int:
     return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
-def shrink_log(connection: Connection) -> None:
+def shrink_log(connection: Connection) -> bool:
     """
     Empty SQLite's write-ahead log, so that what was deleted is gone from it.
 
     Args:
         connection: without a transaction.
+
+    Returns:
+        False if somebody was reading, and it must be tried again later.
     """
-    if connection.dialect.name == "sqlite":
-        driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    if connection.dialect.name != "sqlite":
+        return True
+    driver: Any = connection.connection.driver_connection
+    # Nobody is waited for, because all writing would wait as well.
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        ((busy, _, _),) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+    return not busy
 
 
 def storage_error(error: Exception) -> StorageError:

@@ -41,24 +41,37 @@ class Epoch:
     _box: bytes
     _sealed_messages: int = 0
 
-    def seal(self, message: Message) -> bytes:
+    def seal(self, message_id: bytes, header: bytes, body: bytes) -> bytes:
         """
         Encrypt one message for the owner of the box.
 
+        Args:
+            message_id: 8 bytes.
+            header: from `header_of`.
+            body: the text or bytes that were sent.
+
         Returns:
-            12 bytes nonce, then ciphertext and tag of: when (8 bytes,
-            milliseconds), length of the sender's name (2 bytes), the name,
-            the body.
+            12 bytes nonce, then ciphertext and tag of header and body.
         """
-        sender = message.sender.encode()
-        header = _HEADER.pack(message.when_ms, len(sender))
         # The key lives in this object alone and the count only rises, so no
         # nonce is used twice (NIST SP 800-38D section 8.2.1).
         self._sealed_messages += 1
         nonce = self._sealed_messages.to_bytes(_NONCE_BYTES)
         return nonce + self._cipher.encrypt(
-            nonce, header + sender + message.body, self._box + bytes.fromhex(message.id)
+            nonce, header + body, self._box + message_id
         )
+
+
+def header_of(sender: str, when_ms: int) -> bytes:
+    """
+    Write what is kept of a message beside its body.
+
+    Returns:
+        When (8 bytes, milliseconds since 1970), the length of the sender's
+        name (2 bytes), the name in UTF-8.
+    """
+    name = sender.encode()
+    return _HEADER.pack(when_ms, len(name)) + name
 
 
 def begin(key: MailboxPublicKey, lookup: bytes, now_s: float) -> tuple[Epoch, bytes]:
@@ -108,7 +121,7 @@ class EpochReader:
         nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
             plain = self._cipher.decrypt(nonce, ciphertext, self._box + message_id)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError if the nonce is cut short
             raise StorageError("a message on disk is damaged") from None
         when_ms, length = _HEADER.unpack_from(plain)
         body = _HEADER.size + length

@@ -7,6 +7,7 @@ because then the keys may have been read already.
 
 import os
 import secrets
+import shlex
 import stat
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def open_keyring(
                 write_private(certificate_key, key)
         check_private(certificate_key)
     except OSError as error:
-        raise OperatorError(f"{error.filename}: {error.strerror}") from None
+        raise OperatorError(f"{error.filename or data}: {error.strerror}") from None
     return Keyring(
         name_key=_derive(master, b"names"),
         password_key=_derive(master, b"passwords"),
@@ -139,7 +140,7 @@ def _check_mode(path: Path, wanted: int) -> None:
     if mode & ~wanted:
         raise OperatorError(
             f"{path} has mode {mode:04o}: others may get at it;"
-            f" type: chmod {wanted:04o} {path}"
+            f" type: chmod {wanted:04o} {shlex.quote(str(path))}"
         )
 
 

@@ -40,6 +40,9 @@ _KEY_BYTES = 32
 SCRYPT_LOG_N = 16
 """64 MiB and about 0.2 s a guess: no cheaper to guess than bcrypt's cost 12."""
 
+_MAX_SCRYPT_LOG_N = 20
+"""1 GiB: a wrapped key that asks for more is damaged."""
+
 _CODE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_CHARACTERS = 28
 _CODE_GROUP = 4
@@ -147,6 +150,8 @@ def unwrap_with_password(wrapped: bytes, secret: bytes) -> MailboxPrivateKey:
         WrongSecretError: it is not the password.
     """
     log_n, salt, sealed = wrapped[0], wrapped[1:][:_SALT_BYTES], wrapped[1:]
+    if not 0 < log_n <= _MAX_SCRYPT_LOG_N:
+        raise WrongSecretError
     return _unwrap(sealed[_SALT_BYTES:], _password_key(secret, salt, log_n))
 
 

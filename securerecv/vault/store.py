@@ -6,7 +6,7 @@ reading by a few others.  The reactor never waits for the disk.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from threading import Lock
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -17,10 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from securerecv.errors import ErrorCode, PeerError
+from securerecv.errors import ErrorCode, PeerError, StorageError
 from securerecv.vault import accounts, boxes
 from securerecv.vault.accounts import Account
-from securerecv.vault.arrivals import Arrivals, Delivery, Refusals
+from securerecv.vault.arrivals import Arrivals, Group, Refusals
 from securerecv.vault.boxes import SealedMessage
 from securerecv.vault.database import storage_error
 from securerecv.vault.epochs import MESSAGE_ID_BYTES, EpochReader
@@ -35,7 +35,7 @@ READERS = 2
 
 _log = Logger()
 
-Group = tuple[Sequence[Delivery], "Deferred[Refusals]"]
+_Waiting = tuple[Group, "Deferred[Refusals]"]
 
 
 class Store:
@@ -57,9 +57,8 @@ class Store:
         self._keep = keep
         self._reactor = reactor
         self._readers = ThreadPool(0, READERS, "securerecv-readers")
-        self._waiting: list[Group] = []
-        self._waiting_lock = Lock()
-        self._commit_submitted = False
+        self._waiting: list[_Waiting] = []
+        self._committing = False
 
     def start(self) -> None:
         """
@@ -87,7 +86,7 @@ class Store:
 
     # -- messages ---------------------------------------------------------------
 
-    def keep(self, group: Sequence[Delivery]) -> "Deferred[Refusals]":
+    def keep(self, group: Group) -> "Deferred[Refusals]":
         """
         Make messages durable.
 
@@ -96,25 +95,39 @@ class Store:
             (`PeerError` by index); fails with `StorageError` when none could.
         """
         done: Deferred[Refusals] = Deferred()
-        with self._waiting_lock:
-            self._waiting.append((group, done))
-            submitted, self._commit_submitted = self._commit_submitted, True
-        if not submitted:
-            self._writer.submit(self._commit)
+        self._waiting.append((group, done))
+        if not self._committing:
+            self._committing = True
+            # Not at once: what other connections have sent in the meantime
+            # is read first, and shares the commit.
+            self._reactor.callLater(0, self._submit_commit)
         return done
 
-    def _commit(self) -> None:
-        """Commit everything that waits; in the writer's thread."""
-        with self._waiting_lock:
-            groups, self._waiting = self._waiting, []
-            self._commit_submitted = False
+    def _submit_commit(self) -> None:
+        groups, self._waiting = self._waiting, []
+        self._writer.submit(partial(self._commit, groups))
+
+    def _committed(
+        self, groups: Sequence[_Waiting], results: Sequence[Refusals | Failure]
+    ) -> None:
+        # The next commit starts before this one's senders are told, so that
+        # the disk is busy meanwhile.
+        if self._waiting:
+            self._submit_commit()
+        else:
+            self._committing = False
+        for (_, done), result in zip(groups, results, strict=True):
+            done.callback(result)
+
+    def _commit(self, groups: Sequence[_Waiting]) -> None:
+        """Commit what was gathered; in the writer's thread."""
         try:
             results: Sequence[Refusals | Failure] = _translated(
                 self._arrivals.commit, [group for group, _ in groups]
             )
         except Exception:  # noqa: BLE001 - whatever it was, it is passed on
             results = [Failure()] * len(groups)
-        self._reactor.callFromThread(_call_back, groups, results)
+        self._reactor.callFromThread(self._committed, groups, results)
         self._arrivals.settle_if_due()
 
     def last(
@@ -174,6 +187,7 @@ class Store:
 
         def transaction() -> _T:
             self._arrivals.settle()
+            self._arrivals.use_log()
             with self._connection.begin():
                 return work(self._connection)
 
@@ -251,20 +265,17 @@ def _translated(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
         raise storage_error(error) from error
 
 
-def _call_back(groups: Sequence[Group], results: Sequence[Refusals | Failure]) -> None:
-    for (_, done), result in zip(groups, results, strict=True):
-        done.callback(result)
-
-
 def _open(
     messages: Sequence[SealedMessage],
     keys: dict[int, bytes],
     account: Account,
     key: MailboxPrivateKey,
 ) -> list[Message]:
+    needed = {sealed.epoch_id for sealed in messages}
+    if not needed <= keys.keys():
+        raise StorageError("an epoch key is missing on disk")
     readers = {
-        number: EpochReader(key, keys[number], account.lookup)
-        for number in {sealed.epoch_id for sealed in messages}
+        number: EpochReader(key, keys[number], account.lookup) for number in needed
     }
     return [readers[m.epoch_id].open(m.message_id, m.sealed) for m in messages]
 

@@ -68,9 +68,9 @@ def information(texts: Iterable[str], words: str = "") -> Answer:
     return Answer(words, tuple((text, None) for text in texts))
 
 
-def refusal(error: PeerError, tag: str = "") -> bytes:
+def refusal(error: PeerError, tag: str = "") -> str:
     """Give the ``-ERR`` line for an error that the peer is told of."""
-    return f"{tag}-ERR {error.code.value} {error.words}\n".encode()
+    return f"{tag}-ERR {error.code.value} {error.words}\n"
 
 
 def usage(words: str) -> PeerError:

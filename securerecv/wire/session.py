@@ -12,7 +12,7 @@ Everything that affects the state of a conversation lives in this module.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field, frozen
 
@@ -78,9 +78,16 @@ class Slot:
 
 @define
 class Posts:
-    """Messages that were read together, to be answered together."""
+    """
+    Messages that were read together, to be answered together.
 
-    items: list[Post]
+    Attributes:
+        items: at least one.
+        size: the bytes of their bodies together.
+    """
+
+    items: list[Post] = field(factory=list)
+    size: int = 0
     slot: Slot = field(factory=Slot, repr=False)
 
 
@@ -145,25 +152,38 @@ class Session:
             raise MisuseError("no command is waiting for its answer")
         self._commanded = False
         if isinstance(answer, PeerError):
-            command.slot.answer = refusal(answer, command.request.tag)
+            command.slot.answer = refusal(answer, command.request.tag).encode()
         else:
             command.slot.answer = answer.encode(command.request.tag)
         self._flush()
 
-    def answer_posts(self, posts: Posts, results: Sequence[str | PeerError]) -> None:
-        """Answer messages, each with its new id or with what was wrong."""
-        lines = []
-        size = 0
-        for post, result in zip(posts.items, results, strict=True):
-            size += len(post.body)
-            if isinstance(result, str):
-                lines.append(f"{post.tag}+OK {result}\n".encode())
-            else:
-                lines.append(refusal(result, post.tag))
-        posts.slot.answer = b"".join(lines)
+    def answer_posts(
+        self, posts: Posts, ids: Sequence[bytes], refusals: Mapping[int, PeerError]
+    ) -> None:
+        """
+        Answer messages.
+
+        Args:
+            posts: from `next_event`.
+            ids: for each message its new id.
+            refusals: why some were not taken, by their index.
+        """
+        posts.slot.answer = "".join(
+            [
+                f"{post.tag}+OK {number.hex()}\n"
+                for post, number in zip(posts.items, ids, strict=True)
+            ]
+            if not refusals
+            else [
+                refusal(refusals[index], post.tag)
+                if index in refusals
+                else f"{post.tag}+OK {ids[index].hex()}\n"
+                for index, post in enumerate(posts.items)
+            ]
+        ).encode()
         self._posts_in_flight -= len(posts.items)
-        self._bytes_in_flight -= size
-        self._budget.give_back(size)
+        self._bytes_in_flight -= posts.size
+        self._budget.give_back(posts.size)
         self._flush()
 
     def push(self, data: bytes) -> None:
@@ -176,7 +196,7 @@ class Session:
         deadline = self.deadline()
         if deadline is not None and now >= deadline:
             words = "nothing complete came in time; connect again"
-            self._say(refusal(PeerError(ErrorCode.TIMEOUT, words)))
+            self._say(refusal(PeerError(ErrorCode.TIMEOUT, words)).encode())
             self._end()
 
     def close(self) -> None:
@@ -236,22 +256,22 @@ class Session:
         is answered itself.  When it gives None, fetch `data_to_send`; if there
         was some, ask again, since answers are not gathered without end.
         """
-        posts: list[Post] = []
+        posts = Posts()
         while not self._ending and not self._commanded and self._has_room():
-            item = self._held or self._read()
+            item = self._held or self._read_posts(posts) or self._read()
             self._held = None
             if item is None:
                 break
+            if isinstance(item, Posts):
+                continue
             if isinstance(item, Post):
-                posts.append(item)
-                self._posts_in_flight += 1
-                self._bytes_in_flight += len(item.body)
+                self._add(posts, [item])
             elif isinstance(item, bytes):
                 event = self._together(posts)
                 self._say(item)
                 if event:
                     return event
-            elif posts or self._slots:
+            elif posts.items or self._slots:
                 self._held = item
                 break
             else:
@@ -260,12 +280,18 @@ class Session:
                 return item
         return self._together(posts)
 
-    def _together(self, posts: list[Post]) -> Posts | None:
-        if not posts:
+    def _add(self, posts: Posts, items: list[Post]) -> None:
+        size = sum([len(item.body) for item in items])
+        posts.items += items
+        posts.size += size
+        self._posts_in_flight += len(items)
+        self._bytes_in_flight += size
+
+    def _together(self, posts: Posts) -> Posts | None:
+        if not posts.items:
             return None
-        event = Posts(posts)
-        self._slots.append(event.slot)
-        return event
+        self._slots.append(posts.slot)
+        return posts
 
     # -- answers in order -----------------------------------------------------
 
@@ -299,6 +325,18 @@ class Session:
 
     # -- requests ---------------------------------------------------------------
 
+    def _read_posts(self, posts: Posts) -> Posts | None:
+        """Read the many messages that may be next, or give None."""
+        items = self._reader.posts(
+            MAX_POSTS_IN_FLIGHT - self._posts_in_flight,
+            MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight,
+        )
+        if not items:
+            return None
+        self._unfinished_since = None
+        self._add(posts, items)
+        return posts
+
     def _read(self) -> Post | Command | bytes | None:
         """Read one request, or give the answer to one that needs nobody else."""
         item = self._reader.next()
@@ -315,11 +353,11 @@ class Session:
             try:
                 answer = self._answer_at_once(item)
             except PeerError as error:
-                return refusal(error, item.tag)
+                return refusal(error, item.tag).encode()
             return answer.encode(item.tag) if answer else Command(item)
         if self._reader.broken:
             self._end()
-        return refusal(item.error, item.tag)
+        return refusal(item.error, item.tag).encode()
 
     def _check_standing(self, verb: Verb) -> None:
         if self.standing in verb.who:

@@ -1,0 +1,140 @@
+"""
+The ``securerecv`` command: which commands there are, and how they may end.
+
+Exit codes: 0 done; 1 the server or the work said no, and one line on standard
+error says why; 2 wrong usage; 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import click
+
+from securerecv import __version__
+from securerecv.cli.terminal import visible_line
+from securerecv.errors import SecurerecvError
+
+EXIT_NO = 1
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "serve": ("securerecv.cli.serve:serve", "Start the server."),
+    "account": (
+        "securerecv.cli.account:account",
+        "Add, change and remove accounts of a server.",
+    ),
+    "send": ("securerecv.cli.talk:send", "Send a message."),
+    "last": ("securerecv.cli.talk:last", "Show the last messages in your box."),
+    "watch": ("securerecv.cli.talk:watch", "Show messages as they come in."),
+    "doctor": (
+        "securerecv.cli.doctor:doctor",
+        "Check a server's data folder and say what to mend.",
+    ),
+}
+"""By name: where the command is, and what it does."""
+
+
+class LazyGroup(click.Group):
+    """The commands of `COMMANDS`, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, if there is one of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List them in the help without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="securerecv")
+def cli() -> None:
+    """Send and receive confidential messages."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line, the program's own by default, and exit."""
+    # What a terminal cannot show must not stop the program.
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _no(error)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command line and give the exit code; nothing is raised."""
+    try:
+        code = cli.main(arguments, prog_name="securerecv", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except (SecurerecvError, OSError) as error:
+        return _no(error)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        return _complain(f"please report this: {_describe(error)}", EXIT_NO)
+    return code if isinstance(code, int) else 0
+
+
+def _no(error: SecurerecvError | OSError) -> int:
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has had enough.
+        _abandon(sys.stdout)
+        return EXIT_NO
+    if isinstance(error, OSError):
+        _abandon(sys.stdout)
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", EXIT_NO)
+    return _complain(str(error), EXIT_NO)
+
+
+def _complain(words: str, code: int) -> int:
+    # Some of the words may be a server's.
+    click.echo(f"securerecv: {visible_line(words)}", err=True)
+    return code
+
+
+def _describe(error: Exception) -> str:
+    """Say what an unexpected error is and where it came up."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    what = f"{type(error).__name__}: {error}"
+    if trace is None:
+        return what
+    file = Path(trace.tb_frame.f_code.co_filename).name
+    return f"{what} ({file}, line {trace.tb_lineno})"
+
+
+def _abandon(stream: TextIO) -> None:
+    """Point a stream nowhere, so that Python's own last flush cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    main()

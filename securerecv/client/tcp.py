@@ -1,0 +1,360 @@
+"""Conversations over TCP and TLS 1.3."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from cryptography.exceptions import UnsupportedAlgorithm
+from OpenSSL import SSL
+from twisted.internet import error
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from securerecv.client.address import ServerAddress
+from securerecv.client.channel import ANSWER_TIMEOUT_S
+from securerecv.client.client import Client
+from securerecv.client.errors import (
+    DisconnectedError,
+    UnreachableError,
+    UntrustedServerError,
+)
+from securerecv.client.trust import Trust
+from securerecv.errors import MisuseError, SecurerecvError
+from securerecv.limits import MAX_LINE_BYTES, MIN_PAYLOAD_BYTES_PER_S
+from securerecv.net.tls import ClientTls, peer_pin
+from securerecv.wire.lines import Answer
+from securerecv.wire.replies import (
+    Event,
+    Greeting,
+    NotUnderstoodError,
+    Pushed,
+    Replied,
+    Replies,
+)
+
+CONNECT_TIMEOUT_S = 15.0
+"""From the start to the server's greeting."""
+
+
+@define(eq=False)
+class _Waiting:
+    """A request that is not answered yet."""
+
+    tag: str
+    patience_s: float
+    answer: "Deferred[Answer]" = field(factory=Deferred)
+
+
+@implementer(IHandshakeListener)
+class TcpChannel(Protocol):
+    """
+    See `securerecv.client.channel.Channel`.
+
+    Args:
+        trust: sees the server's pin before anything is said.
+        clock: tells the time and calls later.
+
+    Attributes:
+        ready: fires when the server has greeted; fails when it never will.
+    """
+
+    pin = ""
+    greeting: Greeting
+
+    def __init__(self, trust: Trust, clock: IReactorTime) -> None:
+        self.ready: Deferred[None] = Deferred()
+        self.pushed: Callable[[Pushed], None] = _ignore
+        self._trust = trust
+        self._clock = clock
+        self._give_up_at = clock.seconds() + CONNECT_TIMEOUT_S
+        self._replies = Replies()
+        self._waiting: deque[_Waiting] = deque()
+        self._requests = 0
+        self._alarm: IDelayedCall | None = None
+        self._last_words = ""
+        self._closing = False
+        self._reason: Exception | None = None
+        self._lost = False
+        self._closed: list[Deferred[None]] = []
+
+    # -- what a client asks for ---------------------------------------------------
+
+    def request(
+        self,
+        line: str,
+        payload: bytes | None = None,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> "Deferred[Answer]":
+        """See `securerecv.client.channel.Channel`."""
+        tag = f"#{self._requests + 1}"
+        data = _encode(f"{tag} {line}")
+        self._requests += 1
+        patience_s = timeout_s
+        if payload is not None:
+            data = b"%b\n%b\r\n" % (data, payload)
+            patience_s += len(payload) / MIN_PAYLOAD_BYTES_PER_S
+        else:
+            data += b"\n"
+        waiting = _Waiting(tag, patience_s)
+        if self._lost or self._reason is not None or self._closing:
+            waiting.answer.errback(self._reason or _over())
+            return waiting.answer
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self._be_patient()
+        transport: Any = self.transport
+        transport.write(data)
+        return waiting.answer
+
+    def close(self) -> None:
+        """See `securerecv.client.channel.Channel`."""
+        if self._lost:
+            return
+        self._closing = True
+        transport: Any = self.transport
+        transport.loseConnection()
+        self._set_alarm(CONNECT_TIMEOUT_S)
+
+    def closed(self) -> "Deferred[None]":
+        """See `securerecv.client.channel.Channel`."""
+        waiter: Deferred[None] = Deferred()
+        self._closed.append(waiter)
+        if self._lost:
+            self._tell_closed()
+        return waiter
+
+    # -- from the transport -----------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Wait for the handshake and the greeting."""
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        self._set_alarm(max(0.0, self._give_up_at - self._clock.seconds()))
+
+    def handshakeCompleted(self) -> None:
+        """Look at the server's key before anything is said."""
+        transport: Any = self.transport
+        try:
+            self.pin = peer_pin(transport.getHandle())
+            self._trust(self.pin)
+        except SecurerecvError as reason:
+            self._abort(reason)
+        except (ValueError, UnsupportedAlgorithm) as reason:
+            words = f"the server's key cannot be read ({reason}); nothing was sent"
+            self._abort(UntrustedServerError(words))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the server says."""
+        if self._reason is not None:
+            return
+        if self._waiting:
+            self._be_patient()
+        self._replies.receive(data)
+        try:
+            while self._reason is None:
+                event = self._replies.next_event()
+                if event is None:
+                    return
+                self._take(event)
+        except NotUnderstoodError as reason:
+            if self.ready.called:
+                self._abort(reason)
+            else:
+                self._abort(UnreachableError(f"no securerecv server: {reason}"))
+        except Exception as reason:  # noqa: BLE001 - a watcher may raise anything
+            self._abort(reason)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell everybody who waits."""
+        self._lost = True
+        self._set_alarm(None)
+        if self._reason is None and not self._closing:
+            self._reason = self._explain(reason.value)
+        if not self.ready.called:
+            self.ready.errback(self._reason or _over())
+        while self._waiting:
+            self._waiting.popleft().answer.errback(self._reason or _over())
+        self._tell_closed()
+
+    # -- inside -----------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Greeting():
+                self.greeting = event
+                self._set_alarm(None)
+                self.ready.callback(None)
+            case Pushed(text=text):
+                word, _, words = text.partition(" ")
+                if word == "CLOSING":
+                    self._last_words = words
+                self.pushed(event)
+            case Replied():
+                self._answered(event)
+
+    def _answered(self, reply: Replied) -> None:
+        if not isinstance(reply.result, Answer) and not reply.tag:
+            # The server says why it is about to hang up.
+            raise reply.result
+        if not self._waiting or reply.tag != self._waiting[0].tag:
+            raise DisconnectedError("the server answered what was not asked")
+        waiting = self._waiting.popleft()
+        self._be_patient()
+        if isinstance(reply.result, Answer):
+            waiting.answer.callback(reply.result)
+        else:
+            waiting.answer.errback(reply.result)
+
+    def _be_patient(self) -> None:
+        """Give the server time for the request whose turn it is."""
+        self._set_alarm(self._waiting[0].patience_s if self._waiting else None)
+
+    def _set_alarm(self, delay_s: float | None) -> None:
+        if self._alarm is not None and self._alarm.active():
+            if delay_s is not None:
+                self._alarm.reset(delay_s)
+                return
+            self._alarm.cancel()
+        self._alarm = None
+        if delay_s is not None:
+            self._alarm = self._clock.callLater(delay_s, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._closing:
+            transport: Any = self.transport
+            transport.abortConnection()
+            return
+        if not self.ready.called:
+            reason: Exception = UnreachableError(
+                f"no securerecv server answered within {CONNECT_TIMEOUT_S:.0f} seconds"
+            )
+        else:
+            patience_s = self._waiting[0].patience_s
+            reason = DisconnectedError(
+                f"the server did not answer within {patience_s:.0f} seconds"
+            )
+        self._abort(reason)
+
+    def _abort(self, reason: Exception) -> None:
+        """End the conversation; whoever waits is told when it has ended."""
+        self._reason = reason
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _explain(self, reason: BaseException | None) -> Exception:
+        if not self.ready.called:
+            if isinstance(reason, SSL.Error):
+                words = f"no TLS 1.3 server answered ({_tls_words(reason)})"
+            else:
+                words = "the server hung up before it greeted"
+            return UnreachableError(words)
+        if self._last_words:
+            return DisconnectedError(f"the server hung up: {self._last_words}")
+        return DisconnectedError("the connection to the server was lost")
+
+    def _tell_closed(self) -> None:
+        waiters, self._closed = self._closed, []
+        for waiter in waiters:
+            if self._reason is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(self._reason)
+
+
+async def _connect(reactor: Any, server: ServerAddress, trust: Trust) -> Client:
+    channel = TcpChannel(trust, reactor)
+    factory = Factory.forProtocol(lambda: channel)
+    factory.noisy = False
+    wrapped = TLSMemoryBIOFactory(ClientTls(), True, factory, clock=reactor)
+    wrapped.noisy = False
+    endpoint = HostnameEndpoint(
+        reactor, server.host, server.port, timeout=CONNECT_TIMEOUT_S
+    )
+    try:
+        await endpoint.connect(wrapped).addTimeout(CONNECT_TIMEOUT_S, reactor)
+    except _CANNOT_REACH as reason:
+        words = _UNREACHABLE.get(type(reason)) or str(reason).rstrip(".")
+        raise UnreachableError(f"cannot reach {server}: {words}") from None
+    try:
+        await channel.ready
+    except UnreachableError as reason:
+        raise UnreachableError(f"cannot reach {server}: {reason}") from None
+    return Client(channel)
+
+
+def connect(reactor: Any, server: ServerAddress, trust: Trust) -> "Deferred[Client]":
+    """
+    Begin a conversation.
+
+    Args:
+        reactor: connects, resolves names and tells the time.
+        server: where.
+        trust: called with the server's pin before anything is said to it.
+
+    Returns:
+        Fires with a client that is neither logged in nor anonymous.  Fails
+        with `UnreachableError` when no server can be reached within
+        `CONNECT_TIMEOUT_S`, with what ``trust`` raises, and with `PeerError`
+        when the server lets nobody in.
+    """
+    return Deferred.fromCoroutine(_connect(reactor, server, trust))
+
+
+_NO_ANSWER = f"no answer within {CONNECT_TIMEOUT_S:.0f} seconds"
+
+_UNREACHABLE: dict[type[Exception], str] = {
+    error.DNSLookupError: "there is no host of that name",
+    error.ConnectionRefusedError: "nothing listens there (connection refused)",
+    error.TimeoutError: _NO_ANSWER,
+    error.ConnectingCancelledError: _NO_ANSWER,
+    DeferredTimeoutError: _NO_ANSWER,
+}
+
+_CANNOT_REACH: tuple[type[Exception], ...] = (
+    error.ConnectError,
+    # What is no name of a host at all.
+    ValueError,
+    *_UNREACHABLE,
+)
+
+
+def _encode(line: str) -> bytes:
+    """Give a request's bytes without the line end."""
+    if "\n" in line:
+        raise MisuseError("a request is one line, and this one has a line end")
+    try:
+        data = line.encode()
+    except UnicodeEncodeError:
+        raise MisuseError("a request is UTF-8, and this one cannot be") from None
+    if len(data) > MAX_LINE_BYTES:
+        raise MisuseError(f"a request line has at most {MAX_LINE_BYTES} bytes")
+    return data
+
+
+def _tls_words(reason: SSL.Error) -> str:
+    """Give the last of OpenSSL's reasons, where it gives any."""
+    match reason.args:
+        case ([*_, (*_, words)],):
+            return str(words)
+        case _:
+            return "the handshake was broken off"
+
+
+def _over() -> DisconnectedError:
+    return DisconnectedError("the conversation is over")
+
+
+def _ignore(_: Pushed) -> None:
+    """Take no notice."""
