@@ -37,7 +37,7 @@ from securerecv.net.gate import Gate
 from securerecv.net.tcp import tcp_factory
 from securerecv.net.tls import ServerTls
 from securerecv.settings import Settings
-from securerecv.vault.database import database_url, open_database
+from securerecv.vault.database import claim, database_url, open_database
 from securerecv.vault.keyring import Keyring, open_keyring
 from securerecv.vault.store import Store
 from securerecv.wire.budget import Budget
@@ -167,6 +167,7 @@ class Receiver(Service):
     def _assemble(self, keyring: Keyring) -> Desk:
         seconds: Callable[[], float] = self._reactor.seconds
         engine = open_database(database_url(self.settings.store, self.settings.data))
+        claim(engine, keyring.name_key)
         self._store = Store(engine, keyring.name_key, self.settings.keep, self._reactor)
         self._hashing = HashingPool(self._reactor)
         mixer = PasswordMixer(keyring.password_key, keyring.mailbox_key)

@@ -7,6 +7,7 @@ environment, file, default.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from securerecv.errors import OperatorError
 
 DEFAULT_PORT = 7443
 MAX_PORT = 65535
+
+# More digits than any limit has; Python refuses to read thousands of them.
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @frozen
@@ -96,11 +100,15 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _whole_number(written: str) -> int | None:
+    return int(written) if _WHOLE_NUMBER.fullmatch(written) else None
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(written: str) -> int:
-        if not written.isascii() or not written.isdigit():
+        value = _whole_number(written)
+        if value is None:
             raise OperatorError(f"{written!r} is not a whole number")
-        value = int(written)
         if not low <= value <= high:
             raise OperatorError(f"{value} is not from {low} to {high}")
         return value
@@ -109,9 +117,12 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 
 def _path(written: str) -> Path:
-    if not written:
-        raise OperatorError("a path is wanted")
-    return Path(written).expanduser().absolute()
+    if not written or "\0" in written:
+        raise OperatorError(f"{written!r} is not a path")
+    try:
+        return Path(written).expanduser().absolute()
+    except RuntimeError:
+        raise OperatorError(f"{written!r}: there is no such user") from None
 
 
 def _scanner(written: str) -> str:
@@ -119,7 +130,7 @@ def _scanner(written: str) -> str:
     if written in ("auto", "spawn", "none") or (kind == "unix" and rest):
         return written
     host, _, port = rest.rpartition(":")
-    if kind == "tcp" and host and port.isdigit() and 0 < int(port) <= MAX_PORT:
+    if kind == "tcp" and host and 0 < (_whole_number(port) or 0) <= MAX_PORT:
         return written
     raise OperatorError(
         f"{written!r} is not one of auto, spawn, unix:PATH, tcp:HOST:PORT, none"

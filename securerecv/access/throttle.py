@@ -55,7 +55,7 @@ class Failures:
         if count is None:
             return 0.0
         over = count.failures - self._free
-        if over < 0:
+        if over <= 0:
             return 0.0
         wait_s = min(self._max_wait_s, math.exp2(min(over, 60.0)))
         return max(0.0, count.at_s + wait_s - now_s)

@@ -1,27 +1,11 @@
 """``securerecv account``: the accounts of a data folder."""
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import click
 
+from securerecv.cli.place import settings_of, with_place
 from securerecv.intake.accountbook import AccountBook, open_account_book
-from securerecv.settings import load
-
-
-def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = (
-        click.argument("name"),
-        click.option("--data", metavar="DIR", help="the data folder (./var)"),
-        click.option("--store", metavar="URL", help="the store, as the server's"),
-        click.option("--config", metavar="FILE", help="the server's TOML file"),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
 
 _from_stdin = click.option(
     "--password-stdin",
@@ -30,13 +14,8 @@ _from_stdin = click.option(
 )
 
 
-def _open(data: str | None, store: str | None, config: str | None) -> AccountBook:
-    written = {"data": data, "store": store}
-    settings = load(
-        {name: value for name, value in written.items() if value is not None},
-        Path(config) if config else None,
-    )
-    return open_account_book(settings)
+def _open(place: dict[str, str | None]) -> AccountBook:
+    return open_account_book(settings_of(**place))
 
 
 class _Secrets:
@@ -53,7 +32,7 @@ class _Secrets:
             )
             return answer
         line = sys.stdin.readline()
-        if not line.endswith("\n") and not line:
+        if not line:
             raise click.UsageError(f"standard input ends before the {what.lower()}")
         return line.rstrip("\r\n")
 
@@ -73,17 +52,19 @@ def account() -> None:
 
 
 @account.command()
-@_with_place
+@click.argument("name")
+@with_place
 @_from_stdin
 def add(name: str, *, password_stdin: bool, **place: str | None) -> None:
     """Make an account and print its recovery code."""
-    book = _open(**place)
+    book = _open(place)
     password = _Secrets(from_stdin=password_stdin).ask("New password", twice=True)
     _show_code(book.add(name, password))
 
 
 @account.command()
-@_with_place
+@click.argument("name")
+@with_place
 @_from_stdin
 def passwd(name: str, *, password_stdin: bool, **place: str | None) -> None:
     """
@@ -92,14 +73,15 @@ def passwd(name: str, *, password_stdin: bool, **place: str | None) -> None:
     With --password-stdin the first line is the present password, the second
     the new one.
     """
-    book = _open(**place)
+    book = _open(place)
     secrets = _Secrets(from_stdin=password_stdin)
     old = secrets.ask("Present password")
     book.change_password(name, old, secrets.ask("New password", twice=True))
 
 
 @account.command()
-@_with_place
+@click.argument("name")
+@with_place
 @_from_stdin
 def recover(name: str, *, password_stdin: bool, **place: str | None) -> None:
     """
@@ -108,18 +90,19 @@ def recover(name: str, *, password_stdin: bool, **place: str | None) -> None:
     A new code is printed and the old one is void.  With --password-stdin the
     first line is the code, the second the new password.
     """
-    book = _open(**place)
+    book = _open(place)
     secrets = _Secrets(from_stdin=password_stdin)
     code = secrets.ask("Recovery code")
     _show_code(book.recover(name, code, secrets.ask("New password", twice=True)))
 
 
 @account.command()
-@_with_place
+@click.argument("name")
+@with_place
 @click.option("--yes", is_flag=True, help="do not ask")
 def remove(name: str, *, yes: bool, **place: str | None) -> None:
     """Delete an account and everything in its box."""
-    book = _open(**place)
+    book = _open(place)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {name} and all messages in the box?", abort=True)
     book.remove(name)

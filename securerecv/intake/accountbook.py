@@ -19,6 +19,7 @@ from securerecv.settings import Settings
 from securerecv.vault import accounts, schema
 from securerecv.vault.accounts import Account, AccountExistsError, UnknownAccountError
 from securerecv.vault.database import (
+    claim,
     database_url,
     open_database,
     shrink_log,
@@ -48,6 +49,7 @@ def open_account_book(
     """
     keyring = open_keyring(settings.data, settings.cert, settings.key)
     engine = open_database(database_url(settings.store, settings.data))
+    claim(engine, keyring.name_key)
     mixer = PasswordMixer(keyring.password_key, keyring.mailbox_key)
     locksmith = Locksmith(mixer, work or WorkFactors())
     return AccountBook(engine, keyring.name_key, locksmith)

@@ -4,6 +4,7 @@ Opening the database: SQLite in the data folder, or PostgreSQL.
 What differs between the two is here and nowhere else.
 """
 
+import hmac
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -80,6 +82,30 @@ def open_database(url: URL) -> Engine:
     except (SQLAlchemyError, OSError) as error:
         raise OperatorError(f"the store cannot be opened: {_words(error)}") from None
     return engine
+
+
+def claim(engine: Engine, name_key: bytes) -> None:
+    """
+    Check that a store belongs to the keys; a new store does from now on.
+
+    Raises:
+        OperatorError: it belongs to others: no account would be found.
+        StorageError: it cannot be read.
+    """
+    check = hmac.digest(name_key, b"securerecv/1 store", "sha256")
+    column = schema_version.c.key_check
+    try:
+        with engine.begin() as connection:
+            connection.execute(
+                update(schema_version).where(column.is_(None)).values(key_check=check)
+            )
+            stored = connection.scalar(select(column))
+    except SQLAlchemyError as error:
+        raise storage_error(error) from error
+    if stored != check:
+        raise OperatorError(
+            "the store was made with other keys: restore keys and store together"
+        )
 
 
 def _make_tables(connection: Connection) -> None:

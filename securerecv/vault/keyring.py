@@ -22,6 +22,7 @@ from securerecv.vault.certificates import self_made_certificate
 SECRET_BYTES = 32
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+_PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
 @frozen
@@ -55,30 +56,41 @@ class Keyring:
 
 
 def open_keyring(
-    data: Path, certificate: Path | None = None, certificate_key: Path | None = None
+    data: Path,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+    *,
+    make: bool = True,
 ) -> Keyring:
     """
     Read the keys of a data folder; make the folder and the keys if missing.
+
+    The secret that accounts depend on is made for a new folder only: where it
+    has been lost, a new one would shut everybody out without a word.
 
     Args:
         data: the data folder.
         certificate: the operator's own certificate chain, or None.
         certificate_key: its key, given together with it.
+        make: False to change nothing on disk.
 
     Raises:
-        OperatorError: something is readable by others, damaged, or cannot be
-            made; the message says what to type.
+        OperatorError: something is missing that is not to be made, readable
+            by others, damaged, or cannot be made; the message says what to do.
     """
     try:
-        prepare_folder(data)
         keys = data / "keys"
-        prepare_folder(keys)
-        master = _secret(keys / "server-secret")
-        sealing = _secret(keys / "sealing-key")
+        for folder in (data, keys):
+            if make:
+                prepare_folder(folder)
+            check_folder(folder)
+        is_new = make and not any(keys.iterdir()) and not any(data.glob("store*"))
+        master = _secret(keys / "server-secret", make=is_new)
+        sealing = _secret(keys / "sealing-key", make=make)
         if certificate is None or certificate_key is None:
             certificate = keys / "tls-certificate.pem"
             certificate_key = keys / "tls-key.pem"
-            if not certificate_key.exists():
+            if make and not certificate_key.exists():
                 chain, key = self_made_certificate()
                 write_private(certificate, chain)
                 write_private(certificate_key, key)
@@ -102,7 +114,9 @@ def _derive(master: bytes, purpose: bytes) -> bytes:
     return HKDFExpand(SHA256(), SECRET_BYTES, label).derive(master)
 
 
-def _secret(path: Path) -> bytes:
+def _secret(path: Path, *, make: bool) -> bytes:
+    if not make and not path.exists():
+        raise OperatorError(f"{path} is missing: restore it from a backup")
     if not path.exists():
         write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
     check_private(path)
@@ -116,10 +130,19 @@ def _secret(path: Path) -> bytes:
 
 
 def prepare_folder(path: Path) -> None:
-    """Make a folder that nobody else can enter, or check that it is one."""
+    """Make a folder that nobody else can enter, if there is none."""
     if not path.exists():
         path.mkdir(mode=_FOLDER_MODE, parents=True)
         path.chmod(_FOLDER_MODE)
+
+
+def check_folder(path: Path) -> None:
+    """
+    Refuse a folder that others than its owner may enter.
+
+    Raises:
+        OperatorError: with the command that mends it.
+    """
     if not path.is_dir():
         raise OperatorError(f"{path} is not a folder")
     _check_mode(path, _FOLDER_MODE)
@@ -136,7 +159,8 @@ def check_private(path: Path) -> None:
 
 
 def _check_mode(path: Path, wanted: int) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+    # The other bits let nobody in, and chmod does not clear a folder's.
+    mode = path.stat().st_mode & _PERMISSIONS
     if mode & ~wanted:
         raise OperatorError(
             f"{path} has mode {mode:04o}: others may get at it;"

@@ -23,7 +23,13 @@ metadata = MetaData()
 # SQLite numbers rows by itself only in a column of its type INTEGER.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
 
-schema_version = Table("schema_version", metadata, Column("version", Integer))
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, nullable=False),
+    # Tells whether the keys of a data folder belong to this store.
+    Column("key_check", LargeBinary),
+)
 
 account = Table(
     "account",

@@ -148,8 +148,8 @@ class Session:
 
     def answer(self, command: Command, answer: Answer | PeerError) -> None:
         """Answer a command; the session goes on behind it."""
-        if not self._commanded:
-            raise MisuseError("no command is waiting for its answer")
+        if not self._commanded or self._slots[0] is not command.slot:
+            raise MisuseError("this command is not waiting for its answer")
         self._commanded = False
         if isinstance(answer, PeerError):
             command.slot.answer = refusal(answer, command.request.tag).encode()
@@ -168,6 +168,8 @@ class Session:
             ids: for each message its new id.
             refusals: why some were not taken, by their index.
         """
+        if posts.slot.answer is not None:
+            raise MisuseError("these messages are answered already")
         posts.slot.answer = "".join(
             [
                 f"{post.tag}+OK {number.hex()}\n"

@@ -1,0 +1,162 @@
+"""
+Looking a receiver's data folder over: what is well, and what to mend.
+
+Nothing is made or changed.
+"""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import frozen
+from cryptography import x509
+
+from securerecv.errors import SecurerecvError
+from securerecv.intake.accountbook import open_account_book
+from securerecv.net.tls import ServerTls
+from securerecv.settings import Settings
+from securerecv.vault.database import database_url
+from securerecv.vault.keyring import check_folder, check_private, open_keyring
+
+_MIN_FREE_BYTES = 256 * 1024 * 1024
+_CERTIFICATE_WARNING_DAYS = 14
+_CLOCK_TOLERANCE_S = 120.0
+
+
+@frozen
+class Finding:
+    """
+    What one check found.
+
+    Attributes:
+        what: was looked at.
+        is_well: nothing needs to be done.
+        words: what was found, or what to do.
+    """
+
+    what: str
+    is_well: bool
+    words: str
+
+
+def checkup(settings: Settings) -> Iterator[Finding]:
+    """
+    Check everything, one finding a check.
+
+    Args:
+        settings: as for the server.
+    """
+    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("data folder", _folder),
+        ("permissions", _permissions),
+        ("keys", _keys),
+        ("certificate", _certificate),
+        ("store", _store),
+        ("accounts", _accounts),
+        ("free space", _free_space),
+        ("clock", _clock),
+    )
+    for what, check in checks:
+        try:
+            yield Finding(what, True, check(settings))
+        except (SecurerecvError, OSError, ValueError, sqlite3.Error) as error:
+            yield Finding(what, False, str(error))
+            if what in _NEEDED:
+                return
+
+
+_NEEDED = {"data folder", "keys", "store"}
+"""Without these there is nothing more to check."""
+
+
+class _IllError(SecurerecvError):
+    """A check failed; the words say what to do."""
+
+
+def _folder(settings: Settings) -> str:
+    if not settings.data.exists():
+        raise _IllError(
+            f"{settings.data} is not there; start the server once, or name"
+            " the folder with --data"
+        )
+    check_folder(settings.data)
+    return str(settings.data)
+
+
+def _permissions(settings: Settings) -> str:
+    count = 0
+    for path in sorted(settings.data.rglob("*")):
+        if path.is_dir():
+            check_folder(path)
+        else:
+            check_private(path)
+        count += 1
+    if settings.key is not None:
+        check_private(settings.key)
+    return f"{count} files and folders are for their owner only"
+
+
+def _keys(settings: Settings) -> str:
+    keyring = open_keyring(settings.data, settings.cert, settings.key, make=False)
+    return f"sealing key x25519 {keyring.sealing_public_key.hex()}"
+
+
+def _certificate(settings: Settings) -> str:
+    keys = settings.data / "keys"
+    certificate = settings.cert or keys / "tls-certificate.pem"
+    tls = ServerTls(certificate, settings.key or keys / "tls-key.pem")
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    days = (parsed.not_valid_after_utc - datetime.now(UTC)).days
+    if days < _CERTIFICATE_WARNING_DAYS:
+        raise _IllError(
+            f"{certificate} is valid for {days} more days: renew it;"
+            " with the same key its pin stays the same"
+        )
+    return f"valid for {days} more days, pin {tls.pin}"
+
+
+def _store(settings: Settings) -> str:
+    url = database_url(settings.store, settings.data)
+    if url.get_backend_name() != "sqlite":
+        return "PostgreSQL, checked below by reading from it"
+    path = Path(url.database or "")
+    if not path.exists():
+        raise _IllError(f"{path} is not there; start the server once")
+    with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as connection:
+        (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
+    if verdict != "ok":
+        raise _IllError(f"{path} is damaged: restore it from a backup ({verdict})")
+    return f"{path} is whole"
+
+
+def _accounts(settings: Settings) -> str:
+    book = open_account_book(settings)
+    try:
+        count = book.count()
+    finally:
+        book.close()
+    if not count:
+        raise _IllError(
+            "there are none, so nobody has a box; type: securerecv account add NAME"
+        )
+    return f"{count}"
+
+
+def _free_space(settings: Settings) -> str:
+    free = shutil.disk_usage(settings.data).free
+    if free < _MIN_FREE_BYTES:
+        raise _IllError(f"only {free >> 20} MiB are left for {settings.data}")
+    return f"{free >> 20} MiB"
+
+
+def _clock(settings: Settings) -> str:
+    newest = max(path.stat().st_mtime for path in settings.data.rglob("*"))
+    ahead_s = newest - time.time()
+    if ahead_s > _CLOCK_TOLERANCE_S:
+        raise _IllError(
+            f"the data folder was written {ahead_s:.0f} s in the future: set the clock"
+        )
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"

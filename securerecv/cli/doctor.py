@@ -1,0 +1,22 @@
+"""``securerecv doctor``: is everything as it should be, and if not, what to do."""
+
+import click
+
+from securerecv.cli.place import settings_of, with_place
+
+
+@click.command()
+@with_place
+def doctor(**place: str | None) -> None:
+    """Check the data folder, keys, permissions, store and clock."""
+    from securerecv.checkup import checkup
+
+    settings = settings_of(**place)
+    healthy = True
+    for finding in checkup(settings):
+        healthy = healthy and finding.is_well
+        mark = click.style("ok  ", fg="green") if finding.is_well else ""
+        mark = mark or click.style("mend", fg="red", bold=True)
+        click.echo(f"{mark} {finding.what}: {finding.words}")
+    if not healthy:
+        raise SystemExit(1)
