@@ -139,5 +139,8 @@ def makeService(options: Options) -> ReceiverProcess:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    sys.stderr.write(f"securerecv: {error}\n")
+    # When the log has begun, sys.stderr ends there.
+    stderr = sys.__stderr__ or sys.stderr
+    stderr.write(f"securerecv: {error}\n")
+    stderr.flush()
     raise SystemExit(code)

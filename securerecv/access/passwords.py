@@ -140,8 +140,10 @@ class HashingPool:
             **kwargs: and with what by keyword.
 
         Raises:
-            PeerError: ``busy``; the queue is full.
+            PeerError: ``busy``; the queue is full, or closed.
         """
+        if self._stopping:
+            raise _stopping()
         if (
             self._queued.total() >= MAX_QUEUED_LOGINS
             or self._queued[address] >= MAX_QUEUED_LOGINS_PER_ADDRESS
@@ -156,12 +158,15 @@ class HashingPool:
 
         def job() -> _T:
             if self._stopping:
-                words = "the server is stopping"
-                raise PeerError(ErrorCode.BUSY, words)
+                raise _stopping()
             _lower_priority()
             return work(*args, **kwargs)
 
         return deferToThreadPool(self._reactor, self._pool, job).addBoth(done)
+
+
+def _stopping() -> PeerError:
+    return PeerError(ErrorCode.BUSY, "the server is stopping")
 
 
 _thread = threading.local()
@@ -169,6 +174,9 @@ _thread = threading.local()
 
 def _lower_priority() -> None:
     if not getattr(_thread, "is_nice", False):
-        # On Linux niceness belongs to the thread.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # On Linux niceness belongs to the thread.  A server that is nicer as a
+        # whole may not take that back.
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < _NICENESS:
+            os.setpriority(os.PRIO_PROCESS, thread, _NICENESS)
         _thread.is_nice = True

@@ -73,42 +73,37 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.reconfigure(errors="backslashreplace")
-    code = _run(arguments)
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        code = _no(error)
-    sys.exit(code)
+    sys.exit(_run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    """Run a command line and give the exit code; nothing is raised."""
+    """
+    Run a command line.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: standard output is a pipe that nobody reads any more.
+    """
     try:
         code = cli.main(arguments, prog_name="securerecv", standalone_mode=False)
     except click.UsageError as error:
         error.show()
-        return error.exit_code
+        code = error.exit_code
     except click.ClickException as error:
-        return _complain(error.format_message(), error.exit_code)
+        code = _complain(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return EXIT_INTERRUPTED
-    except (SecurerecvError, OSError) as error:
-        return _no(error)
-    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
-        return _complain(f"please report this: {_describe(error)}", EXIT_NO)
-    return code if isinstance(code, int) else 0
-
-
-def _no(error: SecurerecvError | OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has had enough.
-        _abandon(sys.stdout)
-        return EXIT_NO
-    if isinstance(error, OSError):
+        code = EXIT_INTERRUPTED
+    except SecurerecvError as error:
+        code = _complain(str(error), EXIT_NO)
+    except OSError as error:
         _abandon(sys.stdout)
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", EXIT_NO)
-    return _complain(str(error), EXIT_NO)
+        code = _complain(f"{where}{error.strerror or error}", EXIT_NO)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        code = _complain(f"please report this: {_describe(error)}", EXIT_NO)
+    return code if isinstance(code, int) else 0
 
 
 def _complain(words: str, code: int) -> int:

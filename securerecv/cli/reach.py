@@ -166,9 +166,9 @@ async def leave(client: "Client") -> None:
 
 
 async def _reach(reactor: Any, way: Way) -> "Client":
+    from securerecv.client.connect import connect
     from securerecv.client.errors import UnknownServerError, UntrustedServerError
     from securerecv.client.knownservers import KnownServers, default_path
-    from securerecv.client.tcp import connect
     from securerecv.client.trust import only
 
     if way.pins:

@@ -18,9 +18,6 @@ from securerecv.settings import MAX_MESSAGE_BYTES
 if TYPE_CHECKING:
     from securerecv.wire.lines import Message
 
-PING_INTERVAL_S = 60.0
-"""How often a watcher makes sure that the server is still there."""
-
 
 @click.command()
 @with_way
@@ -121,7 +118,7 @@ def watch(*, as_json: bool, **options: Any) -> None:
 
 def _watcher(road: Way, *, as_json: bool) -> Callable[[Any], Any]:
     async def work(reactor: Any) -> None:
-        from twisted.internet.task import LoopingCall
+        from securerecv.client.keepalive import keep_alive
 
         client, address = await enter(reactor, road)
         await client.watch(_now(show_json if as_json else show))
@@ -130,14 +127,7 @@ def _watcher(road: Way, *, as_json: bool) -> Callable[[Any], Any]:
         elif sys.stderr.isatty():
             click.echo("Watching; Ctrl-C ends it.", err=True)
 
-        def ping() -> None:
-            # A connection that breaks unseen is noticed by the answer that is
-            # missing, which `closed` tells of.
-            client.ping().addErrback(lambda _: None)
-
-        pinging = LoopingCall(ping)
-        pinging.clock = reactor
-        pinging.start(PING_INTERVAL_S, now=False)
+        keep_alive(client, reactor)
         await client.closed()
 
     return work

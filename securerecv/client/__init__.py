@@ -9,6 +9,6 @@ Everything returns a Deferred, which may be awaited::
         print(message.sender, message.body)
     await client.quit()
 
-`securerecv.client.tcp.connect` makes a `securerecv.client.client.Client`; what
+`securerecv.client.connect.connect` makes a `securerecv.client.client.Client`; what
 ``trust`` may be is in `securerecv.client.trust`.
 """

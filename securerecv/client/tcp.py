@@ -7,23 +7,17 @@ from typing import Any
 from attrs import define, field
 from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL
-from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
     IReactorTime,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from securerecv.client.address import ServerAddress
 from securerecv.client.channel import ANSWER_TIMEOUT_S
-from securerecv.client.client import Client
 from securerecv.client.errors import (
     DisconnectedError,
     UnreachableError,
@@ -32,7 +26,7 @@ from securerecv.client.errors import (
 from securerecv.client.trust import Trust
 from securerecv.errors import MisuseError, SecurerecvError
 from securerecv.limits import MAX_LINE_BYTES, MIN_PAYLOAD_BYTES_PER_S
-from securerecv.net.tls import ClientTls, peer_pin
+from securerecv.net.tls import peer_pin
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import (
     Event,
@@ -271,63 +265,6 @@ class TcpChannel(Protocol):
                 waiter.callback(None)
             else:
                 waiter.errback(self._reason)
-
-
-async def _connect(reactor: Any, server: ServerAddress, trust: Trust) -> Client:
-    channel = TcpChannel(trust, reactor)
-    factory = Factory.forProtocol(lambda: channel)
-    factory.noisy = False
-    wrapped = TLSMemoryBIOFactory(ClientTls(), True, factory, clock=reactor)
-    wrapped.noisy = False
-    endpoint = HostnameEndpoint(
-        reactor, server.host, server.port, timeout=CONNECT_TIMEOUT_S
-    )
-    try:
-        await endpoint.connect(wrapped).addTimeout(CONNECT_TIMEOUT_S, reactor)
-    except _CANNOT_REACH as reason:
-        words = _UNREACHABLE.get(type(reason)) or str(reason).rstrip(".")
-        raise UnreachableError(f"cannot reach {server}: {words}") from None
-    try:
-        await channel.ready
-    except UnreachableError as reason:
-        raise UnreachableError(f"cannot reach {server}: {reason}") from None
-    return Client(channel)
-
-
-def connect(reactor: Any, server: ServerAddress, trust: Trust) -> "Deferred[Client]":
-    """
-    Begin a conversation.
-
-    Args:
-        reactor: connects, resolves names and tells the time.
-        server: where.
-        trust: called with the server's pin before anything is said to it.
-
-    Returns:
-        Fires with a client that is neither logged in nor anonymous.  Fails
-        with `UnreachableError` when no server can be reached within
-        `CONNECT_TIMEOUT_S`, with what ``trust`` raises, and with `PeerError`
-        when the server lets nobody in.
-    """
-    return Deferred.fromCoroutine(_connect(reactor, server, trust))
-
-
-_NO_ANSWER = f"no answer within {CONNECT_TIMEOUT_S:.0f} seconds"
-
-_UNREACHABLE: dict[type[Exception], str] = {
-    error.DNSLookupError: "there is no host of that name",
-    error.ConnectionRefusedError: "nothing listens there (connection refused)",
-    error.TimeoutError: _NO_ANSWER,
-    error.ConnectingCancelledError: _NO_ANSWER,
-    DeferredTimeoutError: _NO_ANSWER,
-}
-
-_CANNOT_REACH: tuple[type[Exception], ...] = (
-    error.ConnectError,
-    # What is no name of a host at all.
-    ValueError,
-    *_UNREACHABLE,
-)
 
 
 def _encode(line: str) -> bytes:

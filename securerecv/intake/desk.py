@@ -12,6 +12,7 @@ from twisted.cred.credentials import Anonymous
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.logger import Logger
 
 from securerecv.access.checker import PeerCredentials
 from securerecv.access.passwords import PasswordMixer
@@ -27,6 +28,8 @@ from securerecv.wire.lines import Answer
 from securerecv.wire.reader import Post
 from securerecv.wire.session import Command
 from securerecv.wire.verbs import Standing
+
+_log = Logger()
 
 Arguments = tuple[str, ...]
 """What a request's verb asks for, `securerecv.wire.verbs`; absent ones are empty."""
@@ -161,6 +164,7 @@ class Desk:
             yield self._enter(visitor, credentials, secret)
         except UnauthorizedLogin:
             self._throttle.failed(visitor.address, name, self._seconds())
+            _log.info("login refused to {address}", address=visitor.address)
             raise
         self._throttle.succeeded(visitor.address, name)
         return Answer(f"you are {name}")

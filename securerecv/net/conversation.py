@@ -70,6 +70,7 @@ class Conversation:
         self._paused = False
         self._unread = False
         self._unread_push_bytes = 0
+        self._closing = False
         self._over = False
         self._deadline: IDelayedCall | None = None
         self._unread_deadline: IDelayedCall | None = None
@@ -86,18 +87,17 @@ class Conversation:
     def peer_is_slow(self) -> None:
         """Wait with everything: the peer does not read what it was sent."""
         self._unread = True
-        if self._unread_deadline is None:
-            self._unread_deadline = self._clock.callLater(
-                UNREAD_TIMEOUT_S, self._pipe.abort
-            )
+        self._give_time_to_read()
 
     def peer_reads(self) -> None:
         """Go on: the peer has read."""
+        if self._closing:
+            return
         self._unread = False
         self._unread_push_bytes = 0
-        if self._unread_deadline is not None:
+        if self._unread_deadline is not None and self._unread_deadline.active():
             self._unread_deadline.cancel()
-            self._unread_deadline = None
+        self._unread_deadline = None
         self._proceed()
 
     def dismiss(self, words: str) -> None:
@@ -114,6 +114,12 @@ class Conversation:
         for call in (self._deadline, self._unread_deadline):
             if call is not None and call.active():
                 call.cancel()
+
+    def _give_time_to_read(self) -> None:
+        if self._unread_deadline is None:
+            self._unread_deadline = self._clock.callLater(
+                UNREAD_TIMEOUT_S, self._pipe.abort
+            )
 
     def _push(self, data: bytes) -> bool:
         if self._unread:
@@ -171,7 +177,12 @@ class Conversation:
     def _regulate(self) -> None:
         """Pause or resume the transport, hang up, set the alarm."""
         if self._session.finished:
-            self._pipe.close()
+            if not self._closing:
+                # TLS ends when both sides say so: a peer that keeps silent
+                # has as long as for its answers, and is cut off then.
+                self._closing = True
+                self._give_time_to_read()
+                self._pipe.close()
             return
         should_pause = self._unread or not self._session.wants_data
         if should_pause != self._paused:

@@ -189,10 +189,7 @@ class Arrivals:
         try:
             with self._connection.begin():
                 self._notice_changes()
-                batch = _Batch()
-                refusals = [self._sort(group, batch) for group in groups]
-                if self._shared:
-                    self._refuse_removed(groups, refusals, batch)
+                refusals, batch = self._gather(groups)
                 sealed = self._seal(batch)
                 if self._shared:
                     boxes.put(self._connection, sealed, self._keep)
@@ -260,6 +257,24 @@ class Arrivals:
             name: box for name, box in self._boxes.items() if box.account_id in there
         }
 
+    def _gather(self, groups: Sequence[Group]) -> tuple[list[Refusals], _Batch]:
+        """Find all boxes; they stay there until the commit."""
+        while True:
+            batch = _Batch()
+            refusals = [self._sort(group, batch) for group in groups]
+            if not self._shared:
+                return refusals, batch
+            # Somebody else may have removed accounts that are remembered, and
+            # may have added others of the same names.
+            removed = batch.boxes.keys() - boxes.existing(self._connection, batch.boxes)
+            if not removed:
+                return refusals, batch
+            self._boxes = {
+                name: box
+                for name, box in self._boxes.items()
+                if box.account_id not in removed
+            }
+
     def _sort(self, group: Group, batch: _Batch) -> Refusals:
         refusals: Refusals = {}
         header = epochs.header_of(group.sender, group.when_ms)
@@ -297,28 +312,6 @@ class Arrivals:
         _make_room(self._boxes, MAX_CACHED_BOXES)
         self._boxes[to] = self._boxes[name] = box
         return box
-
-    def _refuse_removed(
-        self,
-        groups: Sequence[Group],
-        refusals: list[Refusals],
-        batch: _Batch,
-    ) -> None:
-        """Check remembered accounts, where other servers may remove some."""
-        removed = batch.boxes.keys() - boxes.existing(self._connection, batch.boxes)
-        if not removed:
-            return
-        for group, refused in zip(groups, refusals, strict=True):
-            for index, post in enumerate(group.posts):
-                if index not in refused and self._boxes[post.to].account_id in removed:
-                    refused[index] = _no_such_user()
-        for account_id in removed:
-            del batch.messages[account_id], batch.boxes[account_id]
-        self._boxes = {
-            name: box
-            for name, box in self._boxes.items()
-            if box.account_id not in removed
-        }
 
     def _seal(self, batch: _Batch) -> dict[int, list[SealedMessage]]:
         """Seal what will be kept: of each box only the newest messages."""

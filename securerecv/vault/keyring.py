@@ -22,6 +22,7 @@ from securerecv.vault.certificates import self_made_certificate
 SECRET_BYTES = 32
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+_UNFINISHED = ".new"
 _PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -84,7 +85,9 @@ def open_keyring(
             if make:
                 prepare_folder(folder)
             check_folder(folder)
-        is_new = make and not any(keys.iterdir()) and not any(data.glob("store*"))
+        # A start that was cut short leaves the file that it was writing.
+        begun = [path for path in keys.iterdir() if path.suffix != _UNFINISHED]
+        is_new = make and not begun and not any(data.glob("store*"))
         master = _secret(keys / "server-secret", make=is_new)
         sealing = _secret(keys / "sealing-key", make=make)
         if certificate is None or certificate_key is None:
@@ -175,7 +178,7 @@ def write_private(path: Path, content: bytes) -> None:
     It is on disk when this returns: what is encrypted under a key must never
     outlive the key in a power cut.
     """
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(path.name + _UNFINISHED)
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with os.fdopen(os.open(temporary, flags, _FILE_MODE), "wb") as file:
