@@ -106,6 +106,9 @@ class Receiver(Service):
             OperatorError: something must be mended first.
         """
         super().privilegedStartService()
+        self._prepare()
+
+    def _prepare(self) -> None:
         if self.settings.proto == "udp":
             raise OperatorError("this version receives on TCP only: use --proto tcp")
         keyring = open_keyring(
@@ -141,6 +144,9 @@ class Receiver(Service):
             OperatorError: the store cannot be opened.
         """
         super().startService()
+        if not self._listening:
+            # Some containers know no privileged start.
+            self._prepare()
         self._store.start()
         self._hashing.start()
         for transport, (host, port) in self.ports.items():

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -31,9 +31,11 @@ def new_folder(test: TestCase) -> Path:
     return Path(test.mktemp()).absolute()
 
 
-def add_accounts(settings: Settings, **passwords: str) -> dict[str, str]:
+def add_accounts(
+    settings: Settings, work: WorkFactors = QUICK, **passwords: str
+) -> dict[str, str]:
     """Make accounts; their recovery codes are returned by name."""
-    book = open_account_book(settings, QUICK)
+    book = open_account_book(settings, work)
     try:
         return {name: book.add(name, word) for name, word in passwords.items()}
     finally:
@@ -49,9 +51,11 @@ def remove_account(settings: Settings, name: str) -> None:
         book.close()
 
 
-def start_receiver(test: TestCase, settings: Settings) -> Receiver:
+def start_receiver(
+    test: TestCase, settings: Settings, work: WorkFactors = QUICK
+) -> Receiver:
     """Start a receiver in this process; it is stopped when the test ends."""
-    receiver = Receiver(settings, reactor, QUICK)
+    receiver = Receiver(settings, reactor, work)
     receiver.privilegedStartService()
     receiver.startService()
     test.addCleanup(lambda: receiver.stopService() if receiver.running else None)
@@ -197,21 +201,14 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-class _Only:
+class _Only(Factory):
     """A factory of one protocol that is there already."""
 
     noisy = False
-    protocol = None
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
 
-    def buildProtocol(self, address: object) -> Protocol:
+    def buildProtocol(self, addr: object) -> Protocol:
         """Give it."""
         return self._protocol
-
-    def doStart(self) -> None:
-        """Begin."""
-
-    def doStop(self) -> None:
-        """End."""

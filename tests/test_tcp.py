@@ -26,6 +26,7 @@ class ConversationTests(TestCase):
     """What people say to each other."""
 
     def setUp(self) -> None:
+        """Start a receiver."""
         self.settings = Settings(
             proto="tcp", port=0, interface="127.0.0.1", data=new_folder(self)
         )
@@ -156,7 +157,8 @@ class ConversationTests(TestCase):
         self.assertTrue(unknown[0].startswith("-ERR auth "), unknown)
         self.assertEqual(unknown, wrong)
         self.assertEqual(unknown, strange)
-        self.assertEqual(await talker.ask("LOGIN alice wonder land"), ["+OK you are alice"])
+        right = await talker.ask("LOGIN alice wonder land")
+        self.assertEqual(right, ["+OK you are alice"])
         answer = await talker.ask("LOGIN bob builder")
         self.assertTrue(answer[0].startswith("-ERR not-allowed "), answer)
 
@@ -257,6 +259,7 @@ class LimitTests(TestCase):
     """What a peer cannot do to the others."""
 
     def setUp(self) -> None:
+        """Start a receiver."""
         self.settings = Settings(
             proto="tcp",
             port=0,
@@ -311,7 +314,7 @@ class LimitTests(TestCase):
         bob = await logged_in(self, self.receiver, "bob", "b")
         bob.say(bytes(range(256)) * 8)
         bob.say(b"\nPING\n")
-        answers = []
+        answers: list[list[str]] = []
         while not answers or answers[-1] != ["+OK pong"]:
             answers.append(await bob.answer())
         self.assertGreater(len(answers), 8)

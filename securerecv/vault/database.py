@@ -6,6 +6,7 @@ What differs between the two is here and nowhere else.
 
 import hmac
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,10 @@ def _sqlite(url: URL) -> Engine:
     path = Path(url.database or "")
     # Made here and not by SQLite, which would use the umask; its -wal and -shm
     # files get the mode of the database.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE))
+    # An existing one is never opened and closed here: that would end all locks
+    # that SQLite holds on it in this process (sqlite.org/howtocorrupt.html 2.2).
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE))
     check_private(path)
     engine = create_engine(
         url,

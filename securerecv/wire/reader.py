@@ -15,7 +15,7 @@ from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MAX_SKIPPED_PAYLOAD_BYTES
 from securerecv.wire.budget import Budget
 from securerecv.wire.lines import usage
-from securerecv.wire.tags import split_tag
+from securerecv.wire.tags import split_tag, tag_of
 from securerecv.wire.verbs import VERBS, Verb, find, usage_of
 
 
@@ -193,7 +193,8 @@ class Reader:
             self._mode = _Mode.LONG_LINE
             self._skip_line()
             words = f"a line has at most {MAX_LINE_BYTES} bytes"
-            return Refused(PeerError(ErrorCode.TOO_LARGE, words))
+            tag, _ = tag_of(line.decode(errors="replace"))
+            return Refused(PeerError(ErrorCode.TOO_LARGE, words), tag)
         if end < 0:
             return None
         self._at = end + 1
@@ -213,7 +214,8 @@ class Reader:
                 tag, words = split_tag(words)
             return self._parse(words, tag)
         except UnicodeDecodeError:
-            return Refused(usage(usage_of(line.decode(errors="replace"))))
+            tag, words = tag_of(line.decode(errors="replace"))
+            return Refused(usage(usage_of(words)), tag)
         except PeerError as error:
             return Refused(error, tag)
 

@@ -9,19 +9,26 @@ from securerecv.wire.verbs import usage_of
 _TAGGED = re.compile(rf"(#[A-Za-z0-9]{{1,{MAX_TAG_CHARACTERS}}}) +(.*)", re.DOTALL)
 
 
-def split_tag(words: str) -> tuple[str, str]:
+def tag_of(words: str) -> tuple[str, str]:
     """
-    Take the tag off a request line that begins with ``#``.
+    Take the tag off a line, if there is one.
 
     Returns:
-        What every line of the answer begins with (the tag and a blank), and
-        the line behind the tag.
+        What every line of the answer begins with (the tag and a blank, or
+        nothing), and the line behind the tag.
+    """
+    match = _TAGGED.fullmatch(words)
+    return (f"{match[1]} ", match[2]) if match else ("", words)
+
+
+def split_tag(words: str) -> tuple[str, str]:
+    """
+    Take the tag off a line that begins with ``#``; as `tag_of`.
 
     Raises:
         PeerError: ``usage``; it is no tag.
     """
-    match = _TAGGED.fullmatch(words)
-    if match is None:
+    tag, rest = tag_of(words)
+    if not tag:
         raise usage(usage_of(words.partition(" ")[2]))
-    tag, rest = match.groups()
-    return f"{tag} ", rest
+    return tag, rest
