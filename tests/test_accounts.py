@@ -32,6 +32,7 @@ from tests.vaults import (
     OnSqlite,
     VaultTests,
     bodies,
+    contents_of,
     group_of,
 )
 
@@ -393,9 +394,11 @@ class SqliteAccountBookTests(OnSqlite, AccountBookTests, SynchronousTestCase):
 
     def on_disk(self, value: bytes) -> bool:
         """Search the files of the database."""
-        files = [path for path in self.data.iterdir() if path.is_file()]
-        self.assertEqual(len(files), 3)
-        return any(value in path.read_bytes() for path in files)
+        files = contents_of(self.data)
+        self.assertLessEqual(
+            {"store.sqlite3", "store.sqlite3-wal", "store.sqlite3-shm"}, files.keys()
+        )
+        return any(value in content for content in files.values())
 
 
 class PostgresAccountBookTests(OnPostgres, AccountBookTests, SynchronousTestCase):

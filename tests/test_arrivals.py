@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, StorageFullError
@@ -16,7 +18,7 @@ from securerecv.limits import EPOCH_S
 from securerecv.vault import arrivals as arrivals_module
 from securerecv.vault import boxes
 from securerecv.vault.arrivals import Arrivals, Refusals
-from securerecv.vault.database import storage_error
+from securerecv.vault.database import BUSY_TIMEOUT_S, storage_error
 from securerecv.vault.schema import account, arrival, epoch, message
 from tests.vaults import (
     OnPostgres,
@@ -519,6 +521,21 @@ class SqliteArrivalTests(OnSqlite, ArrivalTests, SynchronousTestCase):
         self.assertEqual(there[-1].body, b"fits")
         self.assertLessEqual(set(kept[-2:]), set(self.ids_of(connection, self.alice)))
 
+    def test_first_commit_fails(self) -> None:
+        """An epoch whose first commit failed is not used by the next."""
+        arrivals, connection = self.open_arrivals()
+        driver: Any = connection.connection.driver_connection
+        (pages,) = driver.execute("PRAGMA page_count").fetchone()
+        driver.execute(f"PRAGMA max_page_count = {pages + 3}")
+        self.assertRaises(
+            OperationalError, arrivals.commit, [group_of(("alice", bytes(50_000)))]
+        )
+        self.assertEqual(self.rows_of(epoch), 0)
+        driver.execute(f"PRAGMA max_page_count = {pages + 1000}")
+        arrivals.commit([group_of(("alice", b"1"))])
+        arrivals.settle()
+        self.assertEqual(self.settled(connection, self.alice), [b"1"])
+
     def test_log_is_emptied(self) -> None:
         """Idle, the write-ahead log is empty, and it is not tried again."""
         arrivals, connection = self.open_arrivals()
@@ -542,9 +559,11 @@ class SqliteArrivalTests(OnSqlite, ArrivalTests, SynchronousTestCase):
         self.addCleanup(reader.close)
         log = self.data / "store.sqlite3-wal"
         reader.execute(select(account.c.id)).all()
+        began_s = time.monotonic()
         for number in range(3):
             arrivals.commit([numbered("alice", [number])])
             arrivals.idle()
+        self.assertLess(time.monotonic() - began_s, BUSY_TIMEOUT_S / 3)
         self.assertGreater(log.stat().st_size, 0)
         self.assertEqual(arrivals.idle_after_s(), arrivals_module.IDLE_AFTER_S)
         reader.rollback()
@@ -564,3 +583,17 @@ class PostgresArrivalTests(OnPostgres, ArrivalTests, SynchronousTestCase):
         self.assertEqual(
             self.settled(connection, self.alice), [b"%d" % n for n in range(2, 7)]
         )
+
+    def test_first_commit_fails(self) -> None:
+        """An epoch whose first commit failed is not used by the next."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text("ALTER TABLE message ADD CHECK (length(sealed) < 100)")
+            )
+        arrivals, connection = self.open_arrivals()
+        self.assertRaises(
+            IntegrityError, arrivals.commit, [group_of(("alice", bytes(200)))]
+        )
+        self.assertEqual(self.rows_of(epoch), 0)
+        arrivals.commit([group_of(("alice", b"1"))])
+        self.assertEqual(self.settled(connection, self.alice), [b"1"])

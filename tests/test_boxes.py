@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.vault import boxes
@@ -229,3 +230,44 @@ class SqliteBoxTests(OnSqlite, BoxTests, SynchronousTestCase):
 
 class PostgresBoxTests(OnPostgres, BoxTests, SynchronousTestCase):
     """On PostgreSQL."""
+
+    def test_one_after_the_other(self) -> None:
+        """A server that fills a box waits for another that is filling it."""
+        rows = sealed_messages(8)
+        finished = threading.Event()
+
+        def fill(connection: Connection, new: Sequence[SealedMessage]) -> None:
+            ids = boxes.existing(connection, [self.alice.account.id])
+            boxes.put(connection, dict.fromkeys(ids, new), KEEP)
+
+        def fill_too() -> None:
+            with self.engine.begin() as connection:
+                fill(connection, rows[4:])
+            finished.set()
+
+        with self.engine.begin() as connection:
+            fill(connection, rows[:4])
+            other = threading.Thread(target=fill_too)
+            other.start()
+            self.assertFalse(finished.wait(0.3))
+        other.join(10)
+        self.assertTrue(finished.is_set())
+        self.assertEqual(self.box(self.alice), rows[-KEEP:])
+
+    def test_not_removed_while_filled(self) -> None:
+        """An account is not removed under the hands of who fills its box."""
+        finished = threading.Event()
+
+        def remove() -> None:
+            self.remove_owner(self.alice)
+            finished.set()
+
+        with self.engine.begin() as connection:
+            ids = boxes.existing(connection, [self.alice.account.id])
+            other = threading.Thread(target=remove)
+            other.start()
+            self.assertFalse(finished.wait(0.3))
+            boxes.put(connection, dict.fromkeys(ids, sealed_messages(1)), KEEP)
+        other.join(10)
+        self.assertTrue(finished.is_set())
+        self.assertEqual(self.count_rows(), 0)

@@ -396,6 +396,18 @@ class WatcherTests(SynchronousTestCase):
         self.assertFalse(self.house.announcer.is_heard)
         self.assertTrue(self.send("alice", 100_000).startswith("+OK "))
 
+    def test_catches_up(self) -> None:
+        """Who reads in the end what it left unread for a while is not cut off."""
+        watcher = self.house.enter_as("alice")
+        watcher.ask("WATCH\n")
+        watcher.capacity = 1000
+        most = limits.MAX_UNREAD_PUSH_BYTES // 100_000
+        for _ in range(3):
+            for _ in range(most):
+                self.assertTrue(self.send("alice", 100_000).startswith("+OK "))
+            self.assertEqual(watcher.hear().count("! MSG "), most)
+        self.assertFalse(watcher.is_aborted)
+
     def test_anonymous(self) -> None:
         """A slow anonymous session stays, and its senders are told."""
         watcher, address = self.house.enter_anonymously()

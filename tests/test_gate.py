@@ -149,8 +149,10 @@ class ArrivalTests(SynchronousTestCase):
         gone = Connection(gate).arrive()
         user = Connection(gate).log_in()
         gate.shook_hands(gone)
-        gate.came_in(gone)
         self.assertEqual(len(gate), 1)
+        self.assertFalse(gate.arrive(Connection(gate)))
+        self.assert_gone([gone], [user])
+        gate.came_in(gone)
         self.assertFalse(gate.arrive(Connection(gate)))
         self.assert_gone([gone], [user])
 

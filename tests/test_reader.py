@@ -395,7 +395,12 @@ class ManyTests(SynchronousTestCase):
             self.assertEqual(len(rest), 10 - expected)
 
     def test_budget(self) -> None:
-        """They take from the budget, or are left where they are."""
+        """They take from the budget; those it has no room for are left to `next`."""
+        reader = make(Budget(5))
+        reader.feed(self.DATA)
+        self.assertEqual(len(reader.posts(100, 100)), 2)
+        self.assertEqual(reader.posts(100, 100), [])
+        self.assertIsInstance(reader.next(), Refused)
         budget = Budget(20)
         reader = make(budget)
         reader.feed(self.DATA)

@@ -242,6 +242,7 @@ class AnsweredAtOnceTests(SynchronousTestCase):
         self.assertFalse(session.finished)
         self.assertFalse(session.wants_data)
         self.assertEqual(say(session, "PING\n"), [])
+        self.assertEqual(session._reader._data, b"")
         session.push(b"! unheard\n")
         accept(session, one_post(posts))
         self.assertEqual(hear(session), "+OK 31\n+OK 32\n#q +OK goodbye\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -22,6 +23,7 @@ from securerecv.errors import (
 )
 from securerecv.intake.accountbook import open_account_book
 from securerecv.settings import Settings
+from securerecv.vault.boxes import SealedMessage
 from securerecv.vault.database import claim, database_url, open_database
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
 from securerecv.vault.schema import epoch, message, schema_version
@@ -379,6 +381,51 @@ class SqliteStoreTests(OnSqlite, StoreTests, SynchronousTestCase):
         )
         self.assertEqual(self.last(store, self.alice)[-1].body, b"fits")
         self.flushLoggedErrors()
+
+    def test_read_while_all_is_replaced(self) -> None:
+        """A box whose messages are all replaced during a read is read again."""
+        store = self.open_store()
+        self.send(store, numbered("alice", [0]))
+        arrivals = store._arrivals
+        unsettled = arrivals.unsettled
+        replaced = threading.Event()
+
+        def replace_all(account_id: int) -> Sequence[SealedMessage]:
+            waiting = unsettled(account_id)
+            if not replaced.is_set():
+                newer = [numbered("alice", range(1, 6))]
+                store._writer.submit(lambda: arrivals.commit(newer) and None)
+                store._writer.submit(arrivals.settle)
+                store._writer.submit(replaced.set)
+                replaced.wait(10)
+            return waiting
+
+        self.patch(arrivals, "unsettled", replace_all)
+        self.assert_box(store, self.alice, [b"%d" % n for n in range(1, 6)])
+
+    def test_durable(self) -> None:
+        """A commit waits for the disk, and what is deleted is overwritten."""
+        with self.engine.connect() as connection:
+            values = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "secure_delete")
+            }
+        self.assertEqual(
+            values, {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+        )
+
+    def test_opened_twice(self) -> None:
+        """Opening a store again in this process takes no lock from the first."""
+        store = self.open_store()
+        self.send(store, numbered("alice", [1]))
+        log = self.data / "store.sqlite3-wal"
+        before = log.stat().st_ino
+        self.open_engine().dispose()
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])"
+        path, query = str(self.data / "store.sqlite3"), "SELECT * FROM account"
+        subprocess.run([sys.executable, "-c", look, path, query], check=True)
+        # The last of all connections deletes the log; that one was not it.
+        self.assertEqual(log.stat().st_ino, before)
 
     def test_damaged_file(self) -> None:
         """A file that is no database is refused in one line."""

@@ -9,6 +9,8 @@ before it, run it.
 from __future__ import annotations
 
 import secrets
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -113,6 +115,22 @@ def numbered(to: str, numbers: Iterable[int]) -> Group:
 def bodies(messages: Iterable[Message]) -> list[bytes]:
     """Give only the bodies."""
     return [message.body for message in messages]
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """
+    Give the content of every file in a folder, by its path.
+
+    Another process reads them: if this one closed a file that SQLite has open
+    here, all of SQLite's locks on it would end.
+    """
+    with tempfile.TemporaryDirectory() as copy:
+        subprocess.run(["cp", "-a", f"{folder}/.", copy], check=True)
+        return {
+            str(path.relative_to(copy)): path.read_bytes()
+            for path in Path(copy).rglob("*")
+            if path.is_file()
+        }
 
 
 class VaultTests(_Base):

@@ -125,6 +125,7 @@ class Reader:
         """
         posts: list[Post] = []
         data, at, held = self._data, self._at, 0
+        left = self._budget.left
         if at == len(data) or self._mode is not _Mode.LINE or not self._allows_send():
             return posts
         while held < size and len(posts) < count:
@@ -140,13 +141,13 @@ class Reader:
                 or len(body) != int(digits)
                 or len(body) > self._max_message
                 or start - at > MAX_LINE_BYTES
+                or held + len(body) > left
             ):
                 break
             posts.append(Post(to.decode("ascii"), body, ""))
             held += len(body)
             at = end + 2
-        if not self._budget.take(held):
-            return []
+        self._budget.take(held)
         self._at = at
         return posts
 
