@@ -4,7 +4,6 @@ Names that come from outside: who may be called what, and how it is compared.
 A name is data.  It is never part of a path, a statement or a log line.
 """
 
-import re
 import secrets
 import unicodedata
 
@@ -18,7 +17,7 @@ ADDRESS_PREFIX = "anon-"
 """Every anonymous address begins with it, and no user name does."""
 
 _ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_USER_NAME = re.compile(r"\w[\w.@+-]*")
+_PUNCTUATION = "_.@+-"
 
 
 def normalise_user_name(name: str) -> str:
@@ -48,7 +47,7 @@ def normalise_user_name(name: str) -> str:
             ErrorCode.USAGE,
             f"a user name has at most {MAX_NAME_CHARACTERS} characters",
         )
-    if not _USER_NAME.fullmatch(folded):
+    if not all(map(_may_be_in_name, folded)) or not _may_begin_name(folded[:1]):
         raise PeerError(
             ErrorCode.USAGE,
             "a user name is made of letters, digits and _ . @ + -,"
@@ -59,6 +58,15 @@ def normalise_user_name(name: str) -> str:
             ErrorCode.USAGE, "names that begin with anon- and anon itself are reserved"
         )
     return folded
+
+
+def _may_be_in_name(letter: str) -> bool:
+    # Letters, numbers, and the marks that some scripts put on letters.
+    return letter in _PUNCTUATION or unicodedata.category(letter)[0] in "LNM"
+
+
+def _may_begin_name(letter: str) -> bool:
+    return letter == "_" or letter.isalnum()
 
 
 def is_anonymous_address(name: str) -> bool:

@@ -7,10 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.announcer import Announcer
-from securerecv.wire.lines import Message, push
+from securerecv.wire.lines import Message
 
 MESSAGE = Message("00ff", "bob", 1_700_000_000_123, b"hi\n")
-LINE = push("MSG 00ff bob 2023-11-14T22:13:20.123Z 3", b"hi\n")
 
 
 @define(eq=False)
@@ -24,12 +23,12 @@ class Ear:
     """
 
     reads: bool = True
-    heard: list[bytes] = field(factory=list)
+    heard: list[Message] = field(factory=list)
 
-    def listen(self, data: bytes) -> bool:
+    def listen(self, message: Message) -> bool:
         """Be told."""
         if self.reads:
-            self.heard.append(data)
+            self.heard.append(message)
         return self.reads
 
 
@@ -46,14 +45,14 @@ class AnnouncerTests(SynchronousTestCase):
         self.announcer.watch("alice", self.ear.listen)
         self.announcer.announce("alice", MESSAGE)
         self.announcer.announce("bob", MESSAGE)
-        self.assertEqual(self.ear.heard, [LINE])
+        self.assertEqual(self.ear.heard, [MESSAGE])
 
     def test_as_the_sender_writes_it(self) -> None:
         """The sender need not write the name in its one form."""
         self.announcer.watch("strasse", self.ear.listen)
         for written in ("STRASSE", "Straße", "strasse"):
             self.announcer.announce(written, MESSAGE)
-        self.assertEqual(self.ear.heard, [LINE] * 3)
+        self.assertEqual(self.ear.heard, [MESSAGE] * 3)
 
     def test_several(self) -> None:
         """All who watch a box are told, also behind one that is too slow."""
@@ -62,7 +61,7 @@ class AnnouncerTests(SynchronousTestCase):
             self.announcer.watch("alice", ear.listen)
         self.announcer.announce("alice", MESSAGE)
         self.assertEqual(
-            [slow.heard, self.ear.heard, other.heard], [[], [LINE], [LINE]]
+            [slow.heard, self.ear.heard, other.heard], [[], [MESSAGE], [MESSAGE]]
         )
 
     def test_unwatch(self) -> None:
@@ -72,7 +71,7 @@ class AnnouncerTests(SynchronousTestCase):
         self.announcer.watch("alice", other.listen)
         self.announcer.unwatch("alice", self.ear.listen)
         self.announcer.announce("alice", MESSAGE)
-        self.assertEqual([self.ear.heard, other.heard], [[], [LINE]])
+        self.assertEqual([self.ear.heard, other.heard], [[], [MESSAGE]])
         self.assertTrue(self.announcer.is_heard)
         self.announcer.unwatch("alice", other.listen)
         self.assertFalse(self.announcer.is_heard)
@@ -82,21 +81,21 @@ class AnnouncerTests(SynchronousTestCase):
         """Someone who stops while being told keeps nobody else from hearing."""
         other = Ear()
 
-        def stop(data: bytes) -> bool:
+        def stop(message: Message) -> bool:
             self.announcer.unwatch("alice", stop)
-            return self.ear.listen(data)
+            return self.ear.listen(message)
 
         self.announcer.watch("alice", stop)
         self.announcer.watch("alice", other.listen)
         self.announcer.announce("alice", MESSAGE)
         self.announcer.announce("alice", MESSAGE)
-        self.assertEqual([self.ear.heard, other.heard], [[LINE], [LINE, LINE]])
+        self.assertEqual([self.ear.heard, other.heard], [[MESSAGE], [MESSAGE, MESSAGE]])
 
     def test_hand_over(self) -> None:
         """An anonymous session that watches gets what it is sent."""
         self.announcer.watch("anon-x", self.ear.listen)
         self.announcer.hand_over("anon-x", MESSAGE)
-        self.assertEqual(self.ear.heard, [LINE])
+        self.assertEqual(self.ear.heard, [MESSAGE])
 
     def test_nobody_there(self) -> None:
         """What nobody hears is refused: it would be kept nowhere."""
@@ -118,4 +117,4 @@ class AnnouncerTests(SynchronousTestCase):
         self.assertIs(error.code, ErrorCode.BUSY)
         self.announcer.watch("anon-x", self.ear.listen)
         self.announcer.hand_over("anon-x", MESSAGE)
-        self.assertEqual(self.ear.heard, [LINE])
+        self.assertEqual(self.ear.heard, [MESSAGE])

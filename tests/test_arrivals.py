@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -97,6 +97,20 @@ class ArrivalTests(VaultTests):
         arrivals.settle()
         self.assertEqual(self.settled(connection, self.alice), [b"1", b"3"] * 2)
         self.assertEqual(self.settled(connection, self.bob), [b"2"] * 2)
+
+    def test_damaged_box(self) -> None:
+        """A box whose key is damaged refuses its own messages and no others."""
+        arrivals, connection = self.open_arrivals()
+        with connection.begin():
+            connection.execute(
+                update(account)
+                .where(account.c.id == self.alice.account.id)
+                .values(public_key=b"damaged")
+            )
+        (refused,) = arrivals.commit([group_of(("alice", b"1"), ("bob", b"2"))])
+        self.assertEqual(codes(refused), {0: ErrorCode.INTERNAL})
+        arrivals.settle()
+        self.assertEqual(self.settled(connection, self.bob), [b"2"])
 
     def test_names_as_written(self) -> None:
         """However a name is written, it is one box, and its order is kept."""

@@ -39,7 +39,7 @@ from securerecv.net.tls import ClientTls, ServerTls
 from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.vault.certificates import self_made_certificate
-from securerecv.wire.lines import Message, push
+from securerecv.wire.lines import Message, piece
 from securerecv.wire.replies import NotUnderstoodError
 from securerecv.wire.session import Terms
 from tests.support import add_accounts, new_folder, start_receiver
@@ -473,10 +473,10 @@ class ScriptedTests(SynchronousTestCase):
         """Messages reach the watcher; other news, and news unasked for, do not."""
         message = Message("1", "alice", 1_790_000_000_000, b"hello")
         client = self.client()
-        self.say(push(message.line(), message.body))
+        self.say(piece(f"! {message.line()}", message.body))
         seen: list[Message] = []
         watching = client.watch(seen.append)
-        self.say(b"#1 +OK\n! NEWS\n" + push(message.line(), message.body))
+        self.say(b"#1 +OK\n! NEWS\n" + piece(f"! {message.line()}", message.body))
         self.successResultOf(watching)
         self.assertEqual(seen, [message])
 
@@ -503,7 +503,7 @@ class ScriptedTests(SynchronousTestCase):
         client.watch(watcher)
         ended = client.closed()
         message = Message("1", "alice", 1_790_000_000_000, b"hello")
-        self.say(b"#1 +OK\n" + 2 * push(message.line(), message.body))
+        self.say(b"#1 +OK\n" + 2 * piece(f"! {message.line()}", message.body))
         self.fails(ended, BrokenPipeError, "nobody reads")
 
 

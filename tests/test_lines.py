@@ -14,7 +14,7 @@ from securerecv.wire.lines import (
     Answer,
     Message,
     information,
-    push,
+    piece,
     refusal,
     rfc3339,
     usage,
@@ -27,27 +27,30 @@ class AnswerTests(SynchronousTestCase):
 
     def test_final_line(self) -> None:
         """An answer ends in one ``+OK`` line, with words or without."""
-        self.assertEqual(Answer().encode(""), b"+OK\n")
-        self.assertEqual(Answer("5 messages").encode(""), b"+OK 5 messages\n")
-        self.assertEqual(Answer("é").encode("#t "), "#t +OK é\n".encode())
+        self.assertEqual(b"".join(Answer().pieces("")), b"+OK\n")
+        self.assertEqual(b"".join(Answer("5 messages").pieces("")), b"+OK 5 messages\n")
+        self.assertEqual(b"".join(Answer("é").pieces("#t ")), "#t +OK é\n".encode())
 
     def test_lines(self) -> None:
         """Lines come before it, payloads behind their line as they are."""
         answer = Answer("done", (("ONE", None), ("TWO 4", b"\n\0\r\n"), ("NIL 0", b"")))
         self.assertEqual(
-            answer.encode(""), b"* ONE\n* TWO 4\n\n\0\r\n\r\n* NIL 0\n\r\n+OK done\n"
+            b"".join(answer.pieces("")),
+            b"* ONE\n* TWO 4\n\n\0\r\n\r\n* NIL 0\n\r\n+OK done\n",
         )
 
     def test_tag_on_every_line(self) -> None:
         """The tag stands before every line, and not before payloads."""
         answer = Answer("", (("ONE", None), ("TWO 1", b"x")))
         self.assertEqual(
-            answer.encode("#t1 "), b"#t1 * ONE\n#t1 * TWO 1\nx\r\n#t1 +OK\n"
+            b"".join(answer.pieces("#t1 ")), b"#t1 * ONE\n#t1 * TWO 1\nx\r\n#t1 +OK\n"
         )
 
     def test_information(self) -> None:
         """Information has no payloads."""
-        self.assertEqual(information(["a", "b"], "c").encode(""), b"* a\n* b\n+OK c\n")
+        self.assertEqual(
+            b"".join(information(["a", "b"], "c").pieces("")), b"* a\n* b\n+OK c\n"
+        )
 
     def test_refusal(self) -> None:
         """A refusal is one ``-ERR`` line with code and words."""
@@ -57,8 +60,8 @@ class AnswerTests(SynchronousTestCase):
 
     def test_push(self) -> None:
         """A pushed line begins with ``! ``."""
-        self.assertEqual(push("CLOSING now"), b"! CLOSING now\n")
-        self.assertEqual(push("MSG a 2", b"\r\n"), b"! MSG a 2\n\r\n\r\n")
+        self.assertEqual(piece("! CLOSING now", None), b"! CLOSING now\n")
+        self.assertEqual(piece("! MSG a 2", b"\r\n"), b"! MSG a 2\n\r\n\r\n")
 
     def test_codes(self) -> None:
         """The codes are those of the protocol."""

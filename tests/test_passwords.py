@@ -123,7 +123,14 @@ class NewPasswordTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """What cannot be typed back, or is too long, is refused."""
-        for password in ("", "a\nb", "a\r", "a\0", "x" * (MAX_PASSWORD_CHARACTERS + 1)):
+        for password in (
+            "",
+            "a\nb",
+            "a\r",
+            "a\0",
+            "\udc80",
+            "x" * (MAX_PASSWORD_CHARACTERS + 1),
+        ):
             error = self.assertRaises(PeerError, check_new_password, password)
             self.assertIs(error.code, ErrorCode.USAGE)
 

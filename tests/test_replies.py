@@ -12,7 +12,7 @@ from securerecv.errors import ErrorCode, PeerError
 from securerecv.settings import MAX_MESSAGE_BYTES
 from securerecv.wire import replies
 from securerecv.wire.budget import Budget
-from securerecv.wire.lines import Answer, Message, push, refusal
+from securerecv.wire.lines import Answer, Message, piece, refusal
 from securerecv.wire.replies import (
     MAX_GREETING_LINES,
     MAX_REPLY_LINE_BYTES,
@@ -54,7 +54,7 @@ errors = st.builds(PeerError, st.sampled_from(ErrorCode), words)
 said = st.one_of(
     st.tuples(tags, answers).map(
         lambda given: (
-            given[1].encode(given[0]),
+            b"".join(given[1].pieces(given[0])),
             repr(Replied(given[0].rstrip(), given[1])),
         )
     ),
@@ -64,7 +64,7 @@ said = st.one_of(
             repr(Replied(given[0].rstrip(), given[1])),
         )
     ),
-    items.map(lambda item: (push(*item), repr(Pushed(*item)))),
+    items.map(lambda item: (piece(f"! {item[0]}", item[1]), repr(Pushed(*item)))),
 )
 
 
@@ -175,7 +175,7 @@ class AnswerTests(SynchronousTestCase):
             0.0,
         )
         self.assertIsNone(session.next_event())
-        events, wrong = understand([session.data_to_send()])
+        events, wrong = understand(session.data_to_send())
         self.assertEqual(wrong, "")
         assert all(isinstance(event, Replied) for event in events[1:])
         tags = [event.tag for event in events[1:] if isinstance(event, Replied)]

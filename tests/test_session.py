@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv import limits
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.wire.budget import Budget
-from securerecv.wire.lines import NOTICE, Answer, push
+from securerecv.wire.lines import NOTICE, Answer
 from securerecv.wire.session import (
     MAX_QUEUED_ANSWERS,
     MAX_UNSENT_BYTES,
@@ -104,7 +104,7 @@ def command(event: Event) -> Command:
 
 def hear(session: Session) -> str:
     """Take what the peer is to be sent."""
-    return session.data_to_send().decode()
+    return b"".join(session.data_to_send()).decode()
 
 
 class GreetingTests(SynchronousTestCase):
@@ -243,7 +243,7 @@ class AnsweredAtOnceTests(SynchronousTestCase):
         self.assertFalse(session.wants_data)
         self.assertEqual(say(session, "PING\n"), [])
         self.assertEqual(session._reader._data, b"")
-        session.push(b"! unheard\n")
+        session.push("unheard")
         accept(session, one_post(posts))
         self.assertEqual(hear(session), "+OK 31\n+OK 32\n#q +OK goodbye\n")
         self.assertTrue(session.finished)
@@ -329,9 +329,9 @@ class OrderTests(SynchronousTestCase):
         """Pushed lines stand between answers, never inside one."""
         session = enter()
         [posts] = say(session, "SAY bob a\nSAY bob b\nPING\n")
-        session.push(push("MSG 1", b"x"))
+        session.push("MSG 1", b"x")
         accept(session, one_post(posts))
-        session.push(push("MSG 2", b"y"))
+        session.push("MSG 2", b"y")
         self.assertEqual(
             hear(session),
             "! MSG 1\nx\r\n+OK 61\n+OK 62\n+OK pong\n! MSG 2\ny\r\n",
@@ -417,7 +417,7 @@ class CapTests(SynchronousTestCase):
         self.assertEqual(say(session, b"HELP\n" * 1000), [])
         self.assertFalse(session.wants_data)
         heard = 0
-        while data := session.data_to_send():
+        while data := b"".join(session.data_to_send()):
             self.assertLess(len(data), MAX_UNSENT_BYTES + 4096)
             heard += data.count(b"+OK\n")
             self.assertEqual(events(session), [])
@@ -665,7 +665,7 @@ def converse(pieces: list[bytes], turns: Iterable[int]) -> tuple[list[str], byte
                 done.append(event.request.verb.name)
                 lines = (("LINE 2", b"\n\n"),)
                 session.answer(event, Answer(f"{len(done)}", lines))
-            elif data := session.data_to_send():
+            elif data := b"".join(session.data_to_send()):
                 heard += data
             elif waiting and (piece or not pieces or not session.wants_data):
                 accept(session, waiting.pop(next(turn, 0) % len(waiting)))
@@ -674,8 +674,8 @@ def converse(pieces: list[bytes], turns: Iterable[int]) -> tuple[list[str], byte
     while waiting:
         accept(session, waiting.pop(next(turn, 0) % len(waiting)))
         assert session.next_event() is None or not session.finished
-        heard += session.data_to_send()
-    assert session.data_to_send() == b""
+        heard += b"".join(session.data_to_send())
+    assert session.data_to_send() == []
     session.close()
     assert session.finished
     assert budget.left == TOTAL

@@ -394,7 +394,7 @@ class SqliteStoreTests(OnSqlite, StoreTests, SynchronousTestCase):
             waiting = unsettled(account_id)
             if not replaced.is_set():
                 newer = [numbered("alice", range(1, 6))]
-                store._writer.submit(lambda: arrivals.commit(newer) and None)
+                store._writer.submit(lambda: arrivals.commit(newer).clear())
                 store._writer.submit(arrivals.settle)
                 store._writer.submit(replaced.set)
                 replaced.wait(10)

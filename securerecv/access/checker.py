@@ -90,9 +90,9 @@ class BcryptChecker:
             UnauthorizedLogin: no such user, or not the password.
             PeerError: ``busy``.
         """
-        password = credentials.password.decode()
+        password = credentials.password.decode(errors="replace")
         try:
-            name = normalise_user_name(credentials.username.decode())
+            name = normalise_user_name(credentials.username.decode(errors="replace"))
         except PeerError:
             name = ""
         stored = yield self._passwords.password_hash(name)

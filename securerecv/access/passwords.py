@@ -77,6 +77,10 @@ def check_new_password(password: str) -> None:
     if len(password) > MAX_PASSWORD_CHARACTERS:
         words = f"a password has at most {MAX_PASSWORD_CHARACTERS} characters"
         raise PeerError(ErrorCode.USAGE, words)
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise PeerError(ErrorCode.USAGE, "a password is UTF-8 text") from None
     if any(character in password for character in "\0\r\n"):
         raise PeerError(ErrorCode.USAGE, "a password is one line")
 

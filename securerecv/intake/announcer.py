@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.names import normalise_user_name
-from securerecv.wire.lines import Message, push
+from securerecv.wire.lines import Message
 
-Listener = Callable[[bytes], bool]
-"""Takes a pushed line; False if the peer is too slow to be told more."""
+Listener = Callable[[Message], bool]
+"""Is told of a message; False if the peer is too slow to be told more."""
 
 
 class Announcer:
@@ -41,9 +41,8 @@ class Announcer:
         """Tell all who watch the box of a user, as the sender wrote the name."""
         listeners = self._watchers.get(normalise_user_name(to))
         if listeners:
-            line = push(message.line(), message.body)
             for listener in tuple(listeners):
-                listener(line)
+                listener(message)
 
     def hand_over(self, address: str, message: Message) -> None:
         """
@@ -57,8 +56,7 @@ class Announcer:
         if not listeners:
             words = "nobody watches at that address"
             raise PeerError(ErrorCode.NO_MAILBOX, words)
-        line = push(message.line(), message.body)
-        heard = [listener(line) for listener in tuple(listeners)]
+        heard = [listener(message) for listener in tuple(listeners)]
         if True not in heard:
             words = "the receiver is not reading; try again"
             raise PeerError(ErrorCode.BUSY, words)

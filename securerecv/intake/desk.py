@@ -19,7 +19,7 @@ from securerecv.access.passwords import PasswordMixer
 from securerecv.access.realm import Avatar, IReceiverAvatar
 from securerecv.access.throttle import LoginThrottle
 from securerecv.errors import ErrorCode, MisuseError, PeerError
-from securerecv.intake.announcer import Announcer
+from securerecv.intake.announcer import Announcer, Listener
 from securerecv.intake.faults import explain
 from securerecv.intake.messages import Messages, Outcome
 from securerecv.intake.passwordchange import PasswordChange
@@ -42,8 +42,8 @@ class Visitor:
 
     Attributes:
         address: where the peer is, for limits.
-        push: says something to the peer that it did not ask for; False if the
-            peer does not read.
+        push: tells the peer of a message that came in; False if it does not
+            read.
         dismiss: ends the conversation, with words for the peer.
         avatar: who it is, once that is known.
         watching: the peer is told what comes in.
@@ -52,7 +52,7 @@ class Visitor:
     """
 
     address: str
-    push: Callable[[bytes], bool]
+    push: Listener
     dismiss: Callable[[str], None]
     avatar: Avatar | None = None
     watching: bool = False

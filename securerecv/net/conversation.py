@@ -14,7 +14,7 @@ from securerecv.errors import PeerError
 from securerecv.intake.desk import Desk, Visitor
 from securerecv.intake.messages import Outcome
 from securerecv.limits import MAX_UNREAD_PUSH_BYTES, UNREAD_TIMEOUT_S
-from securerecv.wire.lines import Answer, push
+from securerecv.wire.lines import Answer, Message
 from securerecv.wire.session import Command, Posts, Session
 from securerecv.wire.verbs import Standing
 
@@ -102,7 +102,7 @@ class Conversation:
 
     def dismiss(self, words: str) -> None:
         """End the conversation from this side."""
-        self._session.push(push(f"CLOSING {words}"))
+        self._session.push(f"CLOSING {words}")
         self._session.close()
         self._proceed()
 
@@ -121,16 +121,16 @@ class Conversation:
                 UNREAD_TIMEOUT_S, self._pipe.abort
             )
 
-    def _push(self, data: bytes) -> bool:
+    def _push(self, message: Message) -> bool:
         if self._unread:
-            self._unread_push_bytes += len(data)
+            self._unread_push_bytes += len(message.body)
             if self._unread_push_bytes > MAX_UNREAD_PUSH_BYTES:
                 if self._session.standing is Standing.USER:
                     # The box has it; the peer will see that it was cut off,
                     # but could not see that something was left out.
                     self._pipe.abort()
                 return False
-        self._session.push(data)
+        self._session.push(message.line(), message.body)
         self._proceed()
         return True
 
@@ -155,10 +155,11 @@ class Conversation:
                 served = self._desk.serve(self._visitor, event)
                 served.addCallback(self._served, event)
             else:
-                data = self._session.data_to_send()
-                if not data:
+                chunks = self._session.data_to_send()
+                if not chunks:
                     return
-                self._pipe.write(data)
+                for data in chunks:
+                    self._pipe.write(data)
 
     def _posted(self, outcome: Outcome, posts: Posts) -> None:
         self._session.answer_posts(posts, outcome.ids, outcome.refusals)

@@ -105,6 +105,8 @@ class TcpConversation(Protocol):
             words = "too many connections; log in sooner"
             transport.write(refusal(PeerError(ErrorCode.BUSY, words)).encode())
             self.close()
+            # Nobody counts it any more, so nobody waits for its goodbye.
+            transport.transport.loseConnection()
 
     def dismiss(self, words: str) -> None:
         """See `securerecv.net.gate.Guest`."""

@@ -308,6 +308,9 @@ class Arrivals:
                     _make_room(self._unknown, MAX_CACHED_UNKNOWN_NAMES)
                     self._unknown[to] = refusal
                 return refusal
+            if not account.public_key.is_whole():
+                words = "that box is damaged"
+                return PeerError(ErrorCode.INTERNAL, words)
             box = _Box(account.id, lookup, account.public_key)
         _make_room(self._boxes, MAX_CACHED_BOXES)
         self._boxes[to] = self._boxes[name] = box

@@ -70,13 +70,23 @@ class MailboxPublicKey:
 
     raw: bytes = field(repr=False)
 
+    def is_whole(self) -> bool:
+        """Tell whether it is a key, and not what a damaged disk left of one."""
+        try:
+            self._key()
+        except ValueError:
+            return False
+        return True
+
     def seal(self, plaintext: bytes, info: bytes) -> bytes:
         """Seal for the owner; ``info`` must be the same when it is opened."""
-        key = MLKEM768X25519PublicKey(
+        return _SUITE.encrypt(plaintext, self._key(), info)
+
+    def _key(self) -> MLKEM768X25519PublicKey:
+        return MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(self.raw[:_MLKEM_PUBLIC_BYTES]),
             X25519PublicKey.from_public_bytes(self.raw[_MLKEM_PUBLIC_BYTES:]),
         )
-        return _SUITE.encrypt(plaintext, key, info)
 
 
 @frozen

@@ -6,6 +6,8 @@ from queue import Empty, SimpleQueue
 
 from twisted.logger import Logger
 
+RETRY_S = 5.0
+
 _log = Logger()
 
 
@@ -25,6 +27,7 @@ class Writer:
         self._idle = idle
         self._idle_after_s = idle_after_s
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="securerecv-writer")
 
     def start(self) -> None:
@@ -43,7 +46,7 @@ class Writer:
     def _run(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=self._idle_after_s())
+                job = self._jobs.get(timeout=self._patience_s())
             except Empty:
                 job = self._idle
             if job is None:
@@ -51,4 +54,15 @@ class Writer:
             try:
                 job()
             except Exception:  # noqa: BLE001 - the thread must not end; the log tells
-                _log.failure("the store could not tidy up; it will try again")
+                if not self._failing:
+                    _log.failure("the store could not tidy up; it will try again")
+                self._failing = True
+            else:
+                self._failing = False
+
+    def _patience_s(self) -> float | None:
+        after_s = self._idle_after_s()
+        if after_s is None or not self._failing:
+            return after_s
+        # What failed once is not tried, and logged, four times a second.
+        return max(after_s, RETRY_S)

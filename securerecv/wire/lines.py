@@ -54,13 +54,19 @@ class Answer:
     words: str = ""
     lines: tuple[tuple[str, bytes | None], ...] = ()
 
-    def encode(self, tag: str) -> bytes:
-        """Give the bytes of the whole answer, each line behind the tag."""
-        final = f"{tag}+OK {self.words}" if self.words else f"{tag}+OK"
-        if not self.lines:
-            return final.encode() + b"\n"
-        parts = [_line(f"{tag}* {text}", payload) for text, payload in self.lines]
-        return b"".join(parts) + final.encode() + b"\n"
+    def pieces(self, tag: str, room: int | None = None) -> list[bytes]:
+        """
+        Give the lines of the whole answer, each behind the tag.
+
+        Args:
+            tag: the tag and a blank, or nothing.
+            room: the most bytes that a line may have together with its
+                payload; a longer payload is left out.  None for no limit.
+        """
+        final = f"{tag}+OK {self.words}\n" if self.words else f"{tag}+OK\n"
+        pieces = [piece(f"{tag}* {text}", load, room) for text, load in self.lines]
+        pieces.append(final.encode())
+        return pieces
 
 
 def information(texts: Iterable[str], words: str = "") -> Answer:
@@ -78,15 +84,12 @@ def usage(words: str) -> PeerError:
     return PeerError(ErrorCode.USAGE, words)
 
 
-def push(text: str, payload: bytes | None = None) -> bytes:
-    """Give the bytes of a pushed ``! …`` line."""
-    return _line(f"! {text}", payload)
-
-
-def _line(text: str, payload: bytes | None) -> bytes:
-    if payload is None:
-        return text.encode() + b"\n"
-    return b"%b\n%b\r\n" % (text.encode(), payload)
+def piece(text: str, payload: bytes | None, room: int | None = None) -> bytes:
+    """Write one line, and its payload behind it unless that has no room."""
+    line = text.encode() + b"\n"
+    if payload is None or (room is not None and len(line) + len(payload) + 2 > room):
+        return line
+    return b"%b%b\r\n" % (line, payload)
 
 
 def rfc3339(when_ms: int) -> str:

@@ -26,8 +26,8 @@ from securerecv.limits import (
     REQUEST_TIMEOUT_S,
 )
 from securerecv.wire.budget import Budget
-from securerecv.wire.lines import NOTICE, Answer, information, refusal, usage
-from securerecv.wire.reader import Post, Reader, Request
+from securerecv.wire.lines import NOTICE, Answer, information, piece, refusal, usage
+from securerecv.wire.reader import Item, Post, Reader, Request
 from securerecv.wire.verbs import FAMILIES, NEWCOMERS, VERBS, Standing, Verb
 
 MAX_QUEUED_ANSWERS = 1024
@@ -73,7 +73,7 @@ class Terms:
 class Slot:
     """The place of one answer in the order of answers."""
 
-    answer: bytes | None = None
+    answer: list[bytes] | None = None
 
 
 @define
@@ -135,7 +135,7 @@ class Session:
         self._slots: deque[Slot] = deque()
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._put_out(terms.greeting())
+        self._put_out([terms.greeting()])
         self._ending = False
 
     # -- what drives it -------------------------------------------------------
@@ -151,10 +151,7 @@ class Session:
         if not self._commanded or self._slots[0] is not command.slot:
             raise MisuseError("this command is not waiting for its answer")
         self._commanded = False
-        if isinstance(answer, PeerError):
-            command.slot.answer = refusal(answer, command.request.tag).encode()
-        else:
-            command.slot.answer = answer.encode(command.request.tag)
+        command.slot.answer = self._write(answer, command.request.tag)
         self._flush()
 
     def answer_posts(
@@ -170,35 +167,29 @@ class Session:
         """
         if posts.slot.answer is not None:
             raise MisuseError("these messages are answered already")
-        posts.slot.answer = "".join(
-            [
-                f"{post.tag}+OK {number.hex()}\n"
-                for post, number in zip(posts.items, ids, strict=True)
-            ]
-            if not refusals
-            else [
-                refusal(refusals[index], post.tag)
-                if index in refusals
-                else f"{post.tag}+OK {ids[index].hex()}\n"
-                for index, post in enumerate(posts.items)
-            ]
-        ).encode()
+        lines = [
+            f"{post.tag}+OK {number.hex()}\n"
+            for post, number in zip(posts.items, ids, strict=True)
+        ]
+        for index, error in refusals.items():
+            lines[index] = refusal(error, posts.items[index].tag)
+        posts.slot.answer = self._write_posts(posts.items, lines)
         self._posts_in_flight -= len(posts.items)
         self._bytes_in_flight -= posts.size
         self._budget.give_back(posts.size)
         self._flush()
 
-    def push(self, data: bytes) -> None:
+    def push(self, text: str, payload: bytes | None = None) -> None:
         """Say something that was not asked for, between two answers."""
         if not self._ending:
-            self._put_out(data)
+            self._put_out([piece(f"! {text}", payload, self._room)])
 
     def expire(self, now: float) -> None:
         """End the conversation if its deadline has passed."""
         deadline = self.deadline()
         if deadline is not None and now >= deadline:
             words = "nothing complete came in time; connect again"
-            self._say(refusal(PeerError(ErrorCode.TIMEOUT, words)).encode())
+            self._say(self._write(PeerError(ErrorCode.TIMEOUT, words), ""))
             self._end()
 
     def close(self) -> None:
@@ -212,12 +203,11 @@ class Session:
 
     # -- what comes out -------------------------------------------------------
 
-    def data_to_send(self) -> bytes:
-        """Give what the peer is to be sent, once."""
-        data = b"".join(self._out)
-        self._out.clear()
+    def data_to_send(self) -> list[bytes]:
+        """Give what the peer is to be sent, once: what to write in one go each."""
+        pieces, self._out = self._out, []
         self._out_bytes = 0
-        return data
+        return self._pack(pieces) if pieces else []
 
     @property
     def finished(self) -> bool:
@@ -244,7 +234,7 @@ class Session:
             deadlines.append(self._unfinished_since + REQUEST_TIMEOUT_S + payload_s)
         if self.standing is Standing.NEW:
             deadlines.append(self._began + LOGIN_TIMEOUT_S)
-        elif not self.watching:
+        elif not (self.watching and self._watchers_may_be_silent):
             deadlines.append(self._now + IDLE_TIMEOUT_S)
         return min(deadlines, default=None)
 
@@ -268,7 +258,7 @@ class Session:
                 continue
             if isinstance(item, Post):
                 self._add(posts, [item])
-            elif isinstance(item, bytes):
+            elif isinstance(item, list):
                 event = self._together(posts)
                 self._say(item)
                 if event:
@@ -305,7 +295,7 @@ class Session:
             and self._out_bytes < MAX_UNSENT_BYTES
         )
 
-    def _say(self, answer: bytes) -> None:
+    def _say(self, answer: list[bytes]) -> None:
         if self._slots:
             self._slots.append(Slot(answer))
         else:
@@ -313,11 +303,35 @@ class Session:
 
     def _flush(self) -> None:
         while self._slots and self._slots[0].answer is not None:
-            self._put_out(self._slots.popleft().answer or b"")
+            self._put_out(self._slots.popleft().answer or [])
 
-    def _put_out(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
+    def _put_out(self, pieces: list[bytes]) -> None:
+        self._out += pieces
+        self._out_bytes += sum(map(len, pieces))
+
+    # -- what differs where bytes come in records (`securerecv.wire.records`) ---
+
+    _room: int | None = None
+    """What fits in one record, in bytes."""
+
+    _watchers_may_be_silent = True
+
+    def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
+        if isinstance(answer, PeerError):
+            return [refusal(answer, tag).encode()]
+        return answer.pieces(tag, self._room)
+
+    def _write_posts(self, posts: Sequence[Post], lines: Sequence[str]) -> list[bytes]:
+        return ["".join(lines).encode()]
+
+    def _pack(self, pieces: list[bytes]) -> list[bytes]:
+        return [b"".join(pieces)]
+
+    def _next_item(self) -> Item | None:
+        item = self._reader.next()
+        if self._reader.broken:
+            self._end()
+        return item
 
     def _end(self) -> None:
         self._ending = True
@@ -339,9 +353,9 @@ class Session:
         self._add(posts, items)
         return posts
 
-    def _read(self) -> Post | Command | bytes | None:
+    def _read(self) -> Post | Command | list[bytes] | None:
         """Read one request, or give the answer to one that needs nobody else."""
-        item = self._reader.next()
+        item = self._next_item()
         if item is None:
             if not self._reader.is_amid_request:
                 self._unfinished_since = None
@@ -355,11 +369,9 @@ class Session:
             try:
                 answer = self._answer_at_once(item)
             except PeerError as error:
-                return refusal(error, item.tag).encode()
-            return answer.encode(item.tag) if answer else Command(item)
-        if self._reader.broken:
-            self._end()
-        return refusal(item.error, item.tag).encode()
+                return self._write(error, item.tag)
+            return self._write(answer, item.tag) if answer else Command(item)
+        return self._write(item.error, item.tag)
 
     def _check_standing(self, verb: Verb) -> None:
         if self.standing in verb.who:

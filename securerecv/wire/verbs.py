@@ -201,7 +201,8 @@ def find(words: str) -> tuple[Verb | None, str]:
         The verb, or None, and what follows it in the line.
     """
     name, _, _ = words.partition(" ")
-    upper = name.upper()
+    # Of other scripts, some letters have capitals in this one.
+    upper = name.upper() if name.isascii() else name
     rest = words[len(name) :]
     if upper in FAMILIES:
         second = rest.lstrip(" ").partition(" ")[0]
