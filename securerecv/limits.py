@@ -1,5 +1,5 @@
 """
-Every bound on what a peer may make the server hold, wait for or do.
+Bounds on what a peer may make the server hold, wait for or do.
 
 The first group is fixed by the protocol, the second is tuning.  Limits that
 an operator sets are in `securerecv.settings`.
@@ -46,7 +46,7 @@ MAX_BUFFERED_PAYLOAD_BYTES = 256 * 1024 * 1024
 """Bodies being received or stored, over all conversations together."""
 
 MAX_SKIPPED_PAYLOAD_BYTES = 16 * 1024 * 1024
-"""A refused payload up to this size is read past; beyond, the peer is left."""
+"""A payload so far over the limit is read past; beyond, the peer is left."""
 
 MAX_UNREAD_PUSH_BYTES = 1024 * 1024
 """Pushed messages that a watching peer may leave unread."""

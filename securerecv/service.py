@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import resource
+import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -13,32 +14,29 @@ from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import Portal
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from securerecv.access.checker import BcryptChecker
-from securerecv.access.passwords import (
-    HashingPool,
-    PasswordMixer,
-    dummy_hash,
-)
+from securerecv.access.passwords import HashingPool, dummy_hash
 from securerecv.access.realm import ReceiverRealm
 from securerecv.access.throttle import LoginThrottle
 from securerecv.errors import OperatorError
 from securerecv.intake.accountbook import AccountBook
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.desk import Desk
-from securerecv.intake.locksmith import Locksmith, WorkFactors
+from securerecv.intake.locksmith import WorkFactors
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Messages
 from securerecv.intake.passwordchange import PasswordChange
+from securerecv.intake.presence import CHECK_EVERY_S, Presence
+from securerecv.intake.vaultopening import Vault, open_vault
 from securerecv.limits import MAX_BUFFERED_PAYLOAD_BYTES, MAX_CONNECTIONS
 from securerecv.net.gate import Gate
 from securerecv.net.tcp import tcp_factory
 from securerecv.net.tls import ServerTls
 from securerecv.settings import Settings
-from securerecv.vault.database import claim, database_url, open_database
-from securerecv.vault.keyring import Keyring, open_keyring
 from securerecv.vault.store import Store
 from securerecv.wire.budget import Budget
 from securerecv.wire.session import Session, Terms
@@ -111,14 +109,17 @@ class Receiver(Service):
     def _prepare(self) -> None:
         if self.settings.proto == "udp":
             raise OperatorError("this version receives on TCP only: use --proto tcp")
-        keyring = open_keyring(
-            self.settings.data, self.settings.cert, self.settings.key
-        )
-        self._lock = _lock(self.settings)
+        vault = open_vault(self.settings, make=True, work=self._work)
+        try:
+            self._lock = _lock(self.settings)
+        except OperatorError:
+            vault.engine.dispose()
+            raise
+        keyring = vault.keyring
         tls = ServerTls(keyring.certificate, keyring.certificate_key)
         self.identity = Identity(tls.pin, keyring.sealing_public_key)
         _allow_many_files()
-        desk = self._assemble(keyring)
+        desk = self._assemble(vault)
         terms = Terms(
             self.settings.max_message,
             self.settings.max_file,
@@ -148,7 +149,14 @@ class Receiver(Service):
             # Some containers know no privileged start.
             self._prepare()
         self._store.start()
+        self._checking = LoopingCall(self.presence.check)
+        self._checking.clock = self._reactor
+        self._checking.start(CHECK_EVERY_S, now=False).addErrback(
+            lambda failure: _log.failure("accounts are not checked", failure=failure)
+        )
         self._hashing.start()
+        _log.info("pin {pin}", pin=self.identity.pin)
+        _log.info("sealing key x25519 {key}", key=self.identity.sealing_key.hex())
         for transport, (host, port) in self.ports.items():
             _log.info(
                 "receiving on {transport} {host}:{port}",
@@ -161,6 +169,7 @@ class Receiver(Service):
     def stopService(self) -> Generator[Any, Any, None]:
         """Stop listening, say goodbye, and finish what was begun."""
         super().stopService()
+        self._checking.stop()
         for port in self._listening:
             yield port.stopListening()
         self._listening.clear()
@@ -170,13 +179,13 @@ class Receiver(Service):
         os.close(self._lock)
         _log.info("stopped")
 
-    def _assemble(self, keyring: Keyring) -> Desk:
+    def _assemble(self, vault: Vault) -> Desk:
         seconds: Callable[[], float] = self._reactor.seconds
-        engine = open_database(database_url(self.settings.store, self.settings.data))
-        claim(engine, keyring.name_key)
-        self._store = Store(engine, keyring.name_key, self.settings.keep, self._reactor)
+        engine, name_key = vault.engine, vault.keyring.name_key
+        self._store = Store(engine, name_key, self.settings.keep, self._reactor)
         self._hashing = HashingPool(self._reactor)
-        mixer = PasswordMixer(keyring.password_key, keyring.mailbox_key)
+        locksmith = vault.locksmith
+        mixer = locksmith.mixer
         checkers: list[Any] = [
             BcryptChecker(
                 self._store, mixer, self._hashing, dummy_hash(self._work.bcrypt_rounds)
@@ -185,9 +194,9 @@ class Receiver(Service):
         if self.settings.anonymous:
             checkers.append(AllowAnonymousAccess())
         announcer = Announcer()
+        self.presence = Presence(self._store)
         mailboxes = Mailboxes(self._store, self._hashing)
-        locksmith = Locksmith(mixer, self._work)
-        book = AccountBook(engine, keyring.name_key, locksmith)
+        book = AccountBook(engine, name_key, locksmith)
         self.has_accounts = book.count() > 0
         return Desk(
             portal=Portal(ReceiverRealm(), checkers),
@@ -200,6 +209,7 @@ class Receiver(Service):
             password_change=PasswordChange(
                 self._store, mailboxes, locksmith, self._hashing
             ),
+            presence=self.presence,
             seconds=seconds,
         )
 
@@ -207,9 +217,7 @@ class Receiver(Service):
         try:
             port = self._listen_on_first(factory)
         except CannotListenError as error:
-            raise OperatorError(
-                f"port {self.settings.port} cannot be had: {error.socketError}"
-            ) from None
+            raise _not_listening(self.settings, error) from None
         self._listening.append(port)
         host = port.getHost()
         return host.host, host.port
@@ -231,6 +239,16 @@ class Receiver(Service):
                 if taken or address == addresses[-1]:
                     raise
         raise AssertionError
+
+
+def _not_listening(settings: Settings, error: CannotListenError) -> OperatorError:
+    """Say which of the settings is to blame for a port that is not to be had."""
+    cause = error.socketError
+    words = getattr(cause, "strerror", None) or str(cause)
+    is_address = getattr(cause, "errno", None) == errno.EADDRNOTAVAIL
+    if settings.interface and (is_address or isinstance(cause, socket.gaierror)):
+        return OperatorError(f"--interface {settings.interface}: {words}")
+    return OperatorError(f"port {settings.port} cannot be had: {words}")
 
 
 def _lock(settings: Settings) -> int:

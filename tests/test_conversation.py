@@ -11,7 +11,7 @@ from twisted.cred.checkers import (
 )
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from securerecv.intake.desk import Desk
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Messages
 from securerecv.intake.passwordchange import PasswordChange
+from securerecv.intake.presence import Presence
 from securerecv.net.conversation import Conversation
 from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.store import Store
@@ -53,6 +54,10 @@ class SlowStore:
         done: Deferred[Refusals] = Deferred()
         self.commits.append((group, done))
         return done
+
+    def find_account(self, name: str) -> Deferred[None]:
+        """See `Store.find_account`; nobody here has an account."""
+        return succeed(None)
 
     def commit(self, index: int = 0) -> None:
         """End a commit."""
@@ -95,6 +100,7 @@ class House:
         self.announcer = Announcer()
         self.slow_store = SlowStore()
         store = cast(Store, self.slow_store)
+        self.presence = Presence(store)
         self.door = SlowDoor()
         # Nothing here opens a box, so none of the following needs a pool.
         mailboxes = cast(Mailboxes, None)
@@ -106,6 +112,7 @@ class House:
             announcer=self.announcer,
             messages=Messages(store, self.announcer, mailboxes, seconds, 5),
             password_change=cast(PasswordChange, None),
+            presence=self.presence,
             seconds=seconds,
         )
 
@@ -448,7 +455,7 @@ class EndTests(SynchronousTestCase):
         peer.conversation.over()
         self.assertEqual(self.house.clock.getDelayedCalls(), [])
         self.assertFalse(self.house.announcer.is_heard)
-        self.assertEqual(self.house.desk._inside, {})
+        self.assertEqual(self.house.presence._inside, {})
         self.assertEqual(self.house.budget.left, TOTAL)
 
     def test_silent_newcomer(self) -> None:

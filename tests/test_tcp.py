@@ -6,8 +6,10 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from securerecv import limits
+from securerecv.intake.accountbook import open_account_book
 from securerecv.settings import Settings
 from tests.support import (
+    QUICK,
     add_accounts,
     anonymous,
     connect,
@@ -230,6 +232,26 @@ class ConversationTests(TestCase):
         self.assertTrue(answer[0].startswith("+OK "), answer)
         carol = await logged_in(self, self.receiver, "carol", "easter")
         self.assertEqual((await carol.ask("LAST"))[1::2], ["welcome"])
+
+    async def test_account_changed_beside(self) -> None:
+        """A session ends when its account is removed or gets another password."""
+        for change in ("remove", "password"):
+            carol = "carol" + change
+            add_accounts(self.settings, QUICK, **{carol: "christmas"})
+            session = await logged_in(self, self.receiver, carol, "christmas")
+            await session.ask("WATCH")
+            if change == "remove":
+                remove_account(self.settings, carol)
+            else:
+                book = open_account_book(self.settings, QUICK)
+                book.change_password(carol, "christmas", "easter")
+                book.close()
+            await self.receiver.presence.check()
+            self.assertTrue((await session.line()).startswith("! CLOSING your account"))
+            await session.lost
+        bob = await logged_in(self, self.receiver, "bob", "builder")
+        await self.receiver.presence.check()
+        self.assertEqual(await bob.ask("PING"), ["+OK pong"])
 
     async def test_stop_finishes(self) -> None:
         """Messages on their way when the server stops are stored and answered."""

@@ -29,8 +29,7 @@ from securerecv.vault.database import database_url, open_database
 from securerecv.vault.epochs import MESSAGE_ID_BYTES, EpochReader
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
 from securerecv.vault.store import Store
-from securerecv.wire.lines import Message
-from securerecv.wire.reader import Post
+from securerecv.wire.lines import Message, Post
 from tests.postgres import postgres
 
 if TYPE_CHECKING:

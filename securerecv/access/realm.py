@@ -27,12 +27,14 @@ class Avatar:
         secret: what opens a user's mailbox key; forgotten at logout.  None
             if the login did not bring it: such a user may send, not read.
         mailbox: the opened key, once it was needed; forgotten at logout.
+        lock: stands for the account and password of the login.
     """
 
     standing: Standing
     name: str
     secret: bytes | None = field(default=None, repr=False)
     mailbox: Any = field(default=None, repr=False)
+    lock: object = field(default=None, repr=False)
 
     def logout(self) -> None:
         """Forget everything that opens the mailbox."""

@@ -11,21 +11,15 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from securerecv.access.passwords import PasswordMixer, check_new_password, matches
+from securerecv.access.passwords import check_new_password, matches
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.locksmith import Locksmith, WorkFactors
+from securerecv.intake.vaultopening import open_vault
 from securerecv.names import normalise_user_name
 from securerecv.settings import Settings
 from securerecv.vault import accounts, schema
 from securerecv.vault.accounts import Account, AccountExistsError, UnknownAccountError
-from securerecv.vault.database import (
-    claim,
-    database_url,
-    open_database,
-    shrink_log,
-    storage_error,
-)
-from securerecv.vault.keyring import open_keyring
+from securerecv.vault.database import shrink_log, storage_error
 from securerecv.vault.mailboxkeys import (
     MailboxPrivateKey,
     WrongSecretError,
@@ -39,20 +33,27 @@ _T = TypeVar("_T")
 
 
 def open_account_book(
-    settings: Settings, work: WorkFactors | None = None
+    settings: Settings,
+    work: WorkFactors | None = None,
+    *,
+    make: bool = True,
+    write: bool = True,
 ) -> "AccountBook":
     """
-    Open the accounts of a data folder; keys are made if there are none.
+    Open the accounts of a data folder.
+
+    Args:
+        settings: say where it is.
+        work: how slow passwords are to guess.
+        make: whether to make folder, keys and store if there are none.
+        write: False, together with ``make``, if they are only looked at.
 
     Raises:
         OperatorError: the folder or the store must be mended first.
+        StorageError: the store cannot be read.
     """
-    keyring = open_keyring(settings.data, settings.cert, settings.key)
-    engine = open_database(database_url(settings.store, settings.data))
-    claim(engine, keyring.name_key)
-    mixer = PasswordMixer(keyring.password_key, keyring.mailbox_key)
-    locksmith = Locksmith(mixer, work or WorkFactors())
-    return AccountBook(engine, keyring.name_key, locksmith)
+    vault = open_vault(settings, make=make, write=write, work=work)
+    return AccountBook(vault.engine, vault.keyring.name_key, vault.locksmith)
 
 
 class AccountBook:
@@ -82,6 +83,15 @@ class AccountBook:
         query = select(func.count()).select_from(schema.account)
         return self._do(lambda connection: connection.scalar(query)) or 0
 
+    def check_free(self, name: str) -> None:
+        """Raise what `add` would because of the name."""
+        if self._find(normalise_user_name(name)) is not None:
+            raise AccountExistsError
+
+    def check_there(self, name: str) -> None:
+        """Raise what the others would because of the name."""
+        self._get(normalise_user_name(name))
+
     def add(self, name: str, password: str) -> str:
         """
         Make an account.
@@ -91,8 +101,7 @@ class AccountBook:
         """
         name = normalise_user_name(name)
         check_new_password(password)
-        if self._find(name) is not None:
-            raise AccountExistsError
+        self.check_free(name)
         key = MailboxPrivateKey.generate()
         code = new_recovery_code()
         locks = self._locksmith.make(name, password, key)

@@ -23,11 +23,10 @@ from securerecv.intake.announcer import Announcer, Listener
 from securerecv.intake.faults import explain
 from securerecv.intake.messages import Messages, Outcome
 from securerecv.intake.passwordchange import PasswordChange
+from securerecv.intake.presence import Presence
 from securerecv.names import normalise_user_name
-from securerecv.wire.lines import Answer
-from securerecv.wire.reader import Post
+from securerecv.wire.lines import Answer, Post
 from securerecv.wire.session import Command
-from securerecv.wire.verbs import Standing
 
 _log = Logger()
 
@@ -59,11 +58,6 @@ class Visitor:
     has_left: bool = False
     logout: Callable[[], None] | None = field(default=None, repr=False)
 
-    @property
-    def standing(self) -> Standing:
-        """Who is speaking."""
-        return self.avatar.standing if self.avatar else Standing.NEW
-
     def known(self) -> Avatar:
         """Give the avatar of somebody who is in."""
         if self.avatar is None:
@@ -82,6 +76,7 @@ class Desk:
         announcer: tells those who watch.
         messages: keeps messages.
         password_change: changes passwords.
+        presence: knows who is inside.
         seconds: the clock.
     """
 
@@ -94,6 +89,7 @@ class Desk:
         announcer: Announcer,
         messages: Messages,
         password_change: PasswordChange,
+        presence: Presence,
         seconds: Callable[[], float],
     ) -> None:
         self._portal = portal
@@ -102,8 +98,8 @@ class Desk:
         self._announcer = announcer
         self._messages = messages
         self._password_change = password_change
+        self._presence = presence
         self._seconds = seconds
-        self._inside: dict[str, set[Visitor]] = {}
         self._carry_out: dict[str, Callable[[Visitor, Arguments], Any]] = {
             "LOGIN": self._login,
             "ANON": self._anonymous,
@@ -137,10 +133,7 @@ class Desk:
         visitor.has_left = True
         if visitor.avatar is not None:
             self._stop_watching(visitor)
-            visitors = self._inside[visitor.avatar.name]
-            visitors.discard(visitor)
-            if not visitors:
-                del self._inside[visitor.avatar.name]
+            self._presence.leave(visitor.avatar)
             visitor.avatar = None
         if visitor.logout is not None:
             visitor.logout()
@@ -181,12 +174,13 @@ class Desk:
         _, avatar, logout = yield self._portal.login(
             credentials, secret, IReceiverAvatar
         )
+        yield self._presence.enter(avatar, visitor.dismiss)
         if visitor.has_left:
+            self._presence.leave(avatar)
             logout()
             raise PeerError(ErrorCode.NOT_ALLOWED, "the conversation is over")
         visitor.avatar = avatar
         visitor.logout = logout
-        self._inside.setdefault(avatar.name, set()).add(visitor)
 
     # -- messages -----------------------------------------------------------------
 
@@ -224,10 +218,10 @@ class Desk:
         self, visitor: Visitor, arguments: Arguments
     ) -> Generator[Any, Any, Answer]:
         avatar = visitor.known()
-        yield self._password_change.change(avatar, visitor.address, arguments[0])
-        for other in tuple(self._inside.get(avatar.name, ())):
-            if other is not visitor:
-                other.dismiss("the password was changed; log in again")
+        account = yield self._password_change.change(
+            avatar, visitor.address, arguments[0]
+        )
+        self._presence.password_changed(avatar, account)
         return Answer()
 
 

@@ -16,8 +16,7 @@ from securerecv.names import ADDRESS_PREFIX, ANONYMOUS
 from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.store import Store
-from securerecv.wire.lines import Answer, Message
-from securerecv.wire.reader import Post
+from securerecv.wire.lines import Answer, Message, Post
 from securerecv.wire.verbs import Standing
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Generator
 from typing import Any
 
+from attrs import evolve
 from sqlalchemy import Connection
 from twisted.internet.defer import inlineCallbacks
 
 from securerecv.access.passwords import HashingPool, check_new_password
 from securerecv.access.realm import Avatar
-from securerecv.intake.locksmith import Locksmith
+from securerecv.errors import ErrorCode, PeerError
+from securerecv.intake.locksmith import Locks, Locksmith
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.vault import accounts
+from securerecv.vault.accounts import Account
 from securerecv.vault.store import Store
 
 
@@ -40,16 +43,23 @@ class PasswordChange:
     @inlineCallbacks
     def change(
         self, avatar: Avatar, address: str, password: str
-    ) -> Generator[Any, Any, None]:
+    ) -> Generator[Any, Any, Account]:
         """
         Set a new password.  Messages that are in the box stay readable.
+
+        Returns:
+            The account as it is now.
 
         Raises:
             PeerError: it is no password, or the box cannot be opened.
         """
-        check_new_password(password)
+        try:
+            check_new_password(password)
+        except PeerError as error:
+            # The request was understood; it is the password that will not do.
+            raise PeerError(ErrorCode.NOT_ALLOWED, error.words) from None
         account, key = yield self._mailboxes.open(avatar, address)
-        locks = yield self._pool.run(
+        locks: Locks = yield self._pool.run(
             address, self._locksmith.make, avatar.name, password, key
         )
 
@@ -63,3 +73,5 @@ class PasswordChange:
 
         yield self._store.write(store)
         avatar.secret = self._locksmith.mixer.mailbox_secret(avatar.name, password)
+        changed: Account = evolve(account, **locks._asdict())
+        return changed

@@ -7,6 +7,8 @@ nobody who is logged in is thrown out for them.
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -73,17 +75,15 @@ class Gate:
             False if there is no room; then the guest is not counted.
         """
         if len(self._shaking_hands) >= self._handshakes:
-            self._make_room(list(self._shaking_hands)[:1])
+            self._make_room(self._shaking_hands)
         if self._by_address[guest.address] >= self._per_address:
             self._make_room(
-                [
-                    other
-                    for other in (*self._shaking_hands, *self._newcomers)
-                    if other.address == guest.address
-                ][:1]
+                other
+                for other in chain(self._shaking_hands, self._newcomers)
+                if other.address == guest.address
             )
         elif len(self) >= self._total:
-            self._make_room([*self._shaking_hands, *self._newcomers][:1])
+            self._make_room(chain(self._shaking_hands, self._newcomers))
         if (
             self._by_address[guest.address] >= self._per_address
             or len(self) >= self._total
@@ -144,7 +144,9 @@ class Gate:
         for guest in tuple(self._inside):
             guest.abort()
 
-    def _make_room(self, guests: list[Guest]) -> None:
-        for guest in guests:
+    def _make_room(self, guests: Iterable[Guest]) -> None:
+        """Send the first of them home, if there is one."""
+        guest = next(iter(guests), None)
+        if guest is not None:
             self.leave(guest)
             guest.make_way()

@@ -1,7 +1,6 @@
 """Conversations over TCP."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -18,6 +17,7 @@ from zope.interface import implementer
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.desk import Desk
 from securerecv.limits import HANDSHAKE_TIMEOUT_S
+from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.gate import Gate
 from securerecv.net.tls import ServerTls
@@ -55,7 +55,7 @@ class TcpConversation(Protocol):
     def connectionMade(self) -> None:
         """Wait for the handshake, if there is room."""
         transport: Any = self.transport
-        self.address = host_of(transport.getPeer())
+        self.address = host_of(getattr(transport.getPeer(), "host", "::1"))
         if not self._gate.arrive(self):
             transport.abortConnection()
             return
@@ -157,24 +157,6 @@ class TcpConversation(Protocol):
 
     def stopProducing(self) -> None:
         """Do nothing more: `connectionLost` follows."""
-
-
-def host_of(peer: Any) -> str:
-    """
-    Give the address that limits count, without the port.
-
-    An IPv4 address that came in on an IPv6 socket is the IPv4 address; of an
-    IPv6 address the /64 counts, which is what one subscriber has.
-    """
-    host = getattr(peer, "host", None)
-    if host is None:
-        return "local"
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ip_address(int(address) >> 64 << 64))
 
 
 def tcp_factory(

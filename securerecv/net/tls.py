@@ -1,12 +1,16 @@
 """
 TLS as this project uses it: the only place that names versions and ciphers.
 
-TLS 1.3 with AES-256-GCM and nothing else.  Groups are OpenSSL's own choice,
-which puts the hybrid X25519MLKEM768 first where it is known.
+On TCP, TLS 1.3 with AES-256-GCM and nothing else.  Groups are OpenSSL's own
+choice, which puts the hybrid X25519MLKEM768 first where it is known.  On UDP,
+DTLS 1.2 with ECDHE and AES-256-GCM: OpenSSL has no DTLS 1.3 yet.
 """
 
 import base64
 import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,23 @@ from zope.interface import implementer
 from securerecv.errors import OperatorError
 
 _CIPHERSUITES = b"TLS_AES_256_GCM_SHA384"
+_DATAGRAM_CIPHERS = b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+_DTLS1_2_VERSION = 0xFEFD
+"""RFC 6347 section 4.1; pyOpenSSL has no name for it."""
+
+DATAGRAM_BYTES = 1232
+"""
+The first size of datagrams: 1,280 bytes, which every path of IPv6 lets through
+(RFC 8200 section 5), less its header and UDP's.
+"""
+
+DATAGRAM_OVERHEAD_BYTES = 37
+"""A DTLS 1.2 record with AES-GCM: header 13, explicit nonce 8, tag 16."""
+
+COOKIE_PERIOD_S = 30.0
+"""A cookie is good in the period in which it was made, and in the next."""
+
+_COOKIE_BYTES = 16
 
 
 def _context(method: int) -> SSL.Context:
@@ -33,6 +54,32 @@ def _context(method: int) -> SSL.Context:
     # Idle connections then hold no record buffers.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
+
+
+def _datagram_context(method: int) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(_DTLS1_2_VERSION)
+    context.set_max_proto_version(_DTLS1_2_VERSION)
+    context.set_cipher_list(_DATAGRAM_CIPHERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(
+        SSL.OP_NO_QUERY_MTU | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET
+    )
+    return context
+
+
+def _load_identity(context: SSL.Context, certificate: Path, key: Path) -> str:
+    """Load certificate and key, and give the pin."""
+    try:
+        pin = pin_of(x509.load_pem_x509_certificate(certificate.read_bytes()))
+        context.use_certificate_chain_file(str(certificate))
+        context.use_privatekey_file(str(key))
+        context.check_privatekey()
+    except (OSError, ValueError, SSL.Error) as error:
+        raise OperatorError(
+            f"{certificate} and {key} do not make a TLS identity: {error}"
+        ) from None
+    return pin
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -50,19 +97,58 @@ class ServerTls:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._context = _context(SSL.TLS_SERVER_METHOD)
-        try:
-            self.pin = pin_of(x509.load_pem_x509_certificate(certificate.read_bytes()))
-            self._context.use_certificate_chain_file(str(certificate))
-            self._context.use_privatekey_file(str(key))
-            self._context.check_privatekey()
-        except (OSError, ValueError, SSL.Error) as error:
-            raise OperatorError(
-                f"{certificate} and {key} do not make a TLS identity: {error}"
-            ) from None
+        self.pin = _load_identity(self._context, certificate, key)
 
     def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
         """Make one connection."""
         return SSL.Connection(self._context, None)
+
+
+class ServerDtls:
+    """
+    Makes the server's side of DTLS connections, and the cookies before them.
+
+    Args:
+        certificate: the certificate chain, PEM.
+        key: its private key, PEM.
+        seconds: the clock, for the age of cookies.
+
+    Raises:
+        OperatorError: the files are not what they should be.
+    """
+
+    def __init__(
+        self, certificate: Path, key: Path, seconds: Callable[[], float]
+    ) -> None:
+        self._seconds = seconds
+        self._cookie_key = secrets.token_bytes(32)
+        self._context = _datagram_context(SSL.DTLS_SERVER_METHOD)
+        _load_identity(self._context, certificate, key)
+        self._context.set_options(SSL.OP_COOKIE_EXCHANGE)
+        self._context.set_cookie_generate_callback(
+            lambda connection: self._cookie(connection, 0)
+        )
+        self._context.set_cookie_verify_callback(self._is_cookie)
+
+    def connection(self) -> SSL.Connection:
+        """Make one connection; its app data must name the peer's address."""
+        connection = SSL.Connection(self._context, None)
+        # Before anything else: OpenSSL must never ask the (missing) socket.
+        connection.set_ciphertext_mtu(DATAGRAM_BYTES)
+        connection.set_accept_state()
+        return connection
+
+    def _cookie(self, connection: SSL.Connection, age: int) -> bytes:
+        # The cookie is short enough for the whole answer to be smaller than
+        # any hello, and long enough not to be guessed within its lifetime.
+        period = int(self._seconds() / COOKIE_PERIOD_S) - age
+        said = repr((connection.get_app_data(), period)).encode()
+        return hmac.digest(self._cookie_key, said, "sha256")[:_COOKIE_BYTES]
+
+    def _is_cookie(self, connection: SSL.Connection, cookie: bytes) -> bool:
+        return any(
+            hmac.compare_digest(cookie, self._cookie(connection, age)) for age in (0, 1)
+        )
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -81,6 +167,21 @@ class ClientTls:
     def clientConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
         """Make one connection."""
         return SSL.Connection(self._context, None)
+
+
+class ClientDtls:
+    """Makes the client's side of DTLS connections; as `ClientTls`."""
+
+    def __init__(self) -> None:
+        self._context = _datagram_context(SSL.DTLS_CLIENT_METHOD)
+        self._context.set_verify(SSL.VERIFY_NONE)
+
+    def connection(self) -> SSL.Connection:
+        """Make one connection."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_ciphertext_mtu(DATAGRAM_BYTES)
+        connection.set_connect_state()
+        return connection
 
 
 def pin_of(certificate: x509.Certificate) -> str:

@@ -6,12 +6,14 @@ caller's.
 """
 
 import hmac
+from collections.abc import Sequence
 
 from attrs import field, frozen
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from securerecv.errors import ErrorCode, PeerError
+from securerecv.vault.database import chunks
 from securerecv.vault.mailboxkeys import MailboxPublicKey
 from securerecv.vault.schema import account
 
@@ -65,17 +67,24 @@ def lookup_of(name_key: bytes, name: str) -> bytes:
 
 def find(connection: Connection, lookup: bytes) -> Account | None:
     """Look an account up."""
-    row = connection.execute(select(account).where(account.c.lookup == lookup)).first()
-    if row is None:
-        return None
-    return Account(
-        row.id,
-        row.lookup,
-        row.password_hash,
-        MailboxPublicKey(row.public_key),
-        row.wrapped_by_password,
-        row.wrapped_by_code,
-    )
+    return find_many(connection, [lookup]).get(lookup)
+
+
+def find_many(connection: Connection, lookups: Sequence[bytes]) -> dict[bytes, Account]:
+    """Look many accounts up; those that there are, by their lookups."""
+    found = {}
+    for some in chunks(lookups):
+        query = select(account).where(account.c.lookup.in_(some))
+        for row in connection.execute(query):
+            found[row.lookup] = Account(
+                row.id,
+                row.lookup,
+                row.password_hash,
+                MailboxPublicKey(row.public_key),
+                row.wrapped_by_password,
+                row.wrapped_by_code,
+            )
+    return found
 
 
 def add(

@@ -33,8 +33,7 @@ from securerecv.vault.database import (
 from securerecv.vault.epochs import MESSAGE_ID_BYTES, Epoch
 from securerecv.vault.mailboxkeys import MailboxPublicKey
 from securerecv.vault.schema import arrival, epoch
-from securerecv.wire.lines import Message
-from securerecv.wire.reader import Post
+from securerecv.wire.lines import Message, Post
 
 SETTLE_AFTER_BYTES = 32 * 1024 * 1024
 SETTLE_AFTER_S = 3.0

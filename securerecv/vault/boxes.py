@@ -10,10 +10,8 @@ from typing import Any
 from attrs import define, field
 from sqlalchemy import Connection, delete, func, select
 
-from securerecv.vault.database import upsert
+from securerecv.vault.database import chunks, upsert
 from securerecv.vault.schema import account, epoch, message
-
-_IDS_PER_QUERY = 500
 
 
 @define
@@ -42,7 +40,7 @@ def existing(connection: Connection, account_ids: Iterable[int]) -> set[int]:
     column = account.c.id
     return {
         row.id
-        for ids in _chunks(sorted(account_ids))
+        for ids in chunks(sorted(account_ids))
         for row in connection.execute(
             select(column).where(column.in_(ids)).order_by(column).with_for_update()
         )
@@ -85,17 +83,12 @@ def put(
         connection.execute(upsert(connection, message), filled)
 
 
-def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for at in range(0, len(ids), _IDS_PER_QUERY):
-        yield ids[at : at + _IDS_PER_QUERY]
-
-
 def _slots(
     connection: Connection, account_ids: Iterable[int]
 ) -> dict[int, list[tuple[int, int]]]:
     columns = message.c.account_id, message.c.position, message.c.slot
     found: dict[int, list[tuple[int, int]]] = {}
-    for ids in _chunks(list(account_ids)):
+    for ids in chunks(list(account_ids)):
         query = select(*columns).where(message.c.account_id.in_(ids))
         for account_id, position, slot in connection.execute(query):
             found.setdefault(account_id, []).append((position, slot))

@@ -6,9 +6,11 @@ What differs between the two is here and nowhere else.
 
 import hmac
 import os
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -30,7 +32,10 @@ from securerecv.errors import OperatorError, StorageError, StorageFullError
 from securerecv.vault.keyring import check_private
 from securerecv.vault.schema import SCHEMA_VERSION, metadata, schema_version
 
+_T = TypeVar("_T")
+
 BUSY_TIMEOUT_S = 30.0
+_VALUES_PER_QUERY = 500
 _FILE_MODE = 0o600
 
 
@@ -65,17 +70,28 @@ def database_url(written: str, data: Path) -> URL:
     return url
 
 
-def open_database(url: URL) -> Engine:
+def open_database(url: URL, *, make: bool = True, write: bool = True) -> Engine:
     """
     Connect, and make the tables if they are not there.
+
+    Args:
+        url: from `database_url`.
+        make: False to make nothing that is not there.
+        write: False, together with ``make``, to change nothing at all.
 
     Raises:
         OperatorError: there is no such database, or it is not ours.
     """
+    is_sqlite = url.get_backend_name() == "sqlite"
     try:
-        engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgres(url)
+        if is_sqlite and not make and not Path(url.database or "").exists():
+            raise OperatorError(f"{url.database} is not there; start the server once")
+        if write:
+            engine = _sqlite(url) if is_sqlite else _postgres(url)
+        else:
+            engine = _read_sqlite(url) if is_sqlite else _read_postgres(url)
         with engine.begin() as connection:
-            _make_tables(connection)
+            _check_tables(connection, make=make)
     except ModuleNotFoundError:
         raise OperatorError(
             "PostgreSQL needs a driver; type: pip install 'securerecv[postgresql]'"
@@ -85,9 +101,14 @@ def open_database(url: URL) -> Engine:
     return engine
 
 
-def claim(engine: Engine, name_key: bytes) -> None:
+def claim(engine: Engine, name_key: bytes, *, make: bool = True) -> None:
     """
     Check that a store belongs to the keys; a new store does from now on.
+
+    Args:
+        engine: the store.
+        name_key: one of the keys.
+        make: False to leave a new store, which is nobody's, as it is.
 
     Raises:
         OperatorError: it belongs to others: no account would be found.
@@ -97,20 +118,43 @@ def claim(engine: Engine, name_key: bytes) -> None:
     column = schema_version.c.key_check
     try:
         with engine.begin() as connection:
-            connection.execute(
-                update(schema_version).where(column.is_(None)).values(key_check=check)
-            )
+            if make:
+                new = update(schema_version).where(column.is_(None))
+                connection.execute(new.values(key_check=check))
             stored = connection.scalar(select(column))
     except SQLAlchemyError as error:
         raise storage_error(error) from error
-    if stored != check:
+    if stored != check and (make or stored is not None):
         raise OperatorError(
             "the store was made with other keys: restore keys and store together"
         )
 
 
-def _make_tables(connection: Connection) -> None:
+def check_whole(engine: Engine) -> None:
+    """
+    Look a SQLite database over for damage; another's own tools do that for it.
+
+    Raises:
+        OperatorError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    if is_shared(engine):
+        return
+    try:
+        with engine.connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+    except SQLAlchemyError as error:
+        raise storage_error(error) from error
+    if verdict != "ok":
+        raise OperatorError(
+            f"{engine.url.database} is damaged: restore it from a backup ({verdict})"
+        )
+
+
+def _check_tables(connection: Connection, *, make: bool) -> None:
     if not inspect(connection).has_table(schema_version.name):
+        if not make:
+            raise OperatorError("the store is empty; start the server once")
         metadata.create_all(connection)
         connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
     version = connection.scalar(select(schema_version.c.version))
@@ -123,6 +167,10 @@ def _make_tables(connection: Connection) -> None:
 
 def _postgres(url: URL) -> Engine:
     return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+
+
+def _read_postgres(url: URL) -> Engine:
+    return _postgres(url).execution_options(postgresql_readonly=True)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -164,6 +212,29 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _read_sqlite(url: URL) -> Engine:
+    path = Path(url.database or "")
+    check_private(path)
+    # Whoever reads beside a write-ahead log leaves its files behind.  Where
+    # there is none nobody has the database open, and it can be read as it lies.
+    is_open = path.with_name(path.name + "-wal").exists()
+    address = f"{path.absolute().as_uri()}?{'mode=ro' if is_open else 'immutable=1'}"
+    return create_engine(
+        url,
+        hide_parameters=True,
+        execution_options={"reading": True},
+        creator=lambda: sqlite3.connect(
+            address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        ),
+    )
+
+
+def chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Cut a list of values into parts that one query can take."""
+    for at in range(0, len(values), _VALUES_PER_QUERY):
+        yield values[at : at + _VALUES_PER_QUERY]
 
 
 def upsert(connection: Connection, table: Table) -> Any:

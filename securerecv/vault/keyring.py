@@ -5,10 +5,13 @@ The folder has mode 0700 and every key file 0600; anything laxer is refused,
 because then the keys may have been read already.
 """
 
+import fcntl
 import os
 import secrets
 import shlex
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import field, frozen
@@ -69,6 +72,8 @@ def open_keyring(
     The secret that accounts depend on is made for a new folder only: where it
     has been lost, a new one would shut everybody out without a word.
 
+    Whoever comes while another makes the keys waits, and takes the same ones.
+
     Args:
         data: the data folder.
         certificate: the operator's own certificate chain, or None.
@@ -79,24 +84,21 @@ def open_keyring(
         OperatorError: something is missing that is not to be made, readable
             by others, damaged, or cannot be made; the message says what to do.
     """
+    keys = data / "keys"
+    is_own = certificate is None or certificate_key is None
     try:
-        keys = data / "keys"
         for folder in (data, keys):
             if make:
                 prepare_folder(folder)
             check_folder(folder)
-        # A start that was cut short leaves the file that it was writing.
-        begun = [path for path in keys.iterdir() if path.suffix != _UNFINISHED]
-        is_new = make and not begun and not any(data.glob("store*"))
-        master = _secret(keys / "server-secret", make=is_new)
-        sealing = _secret(keys / "sealing-key", make=make)
+        if make:
+            with _alone_in(keys):
+                _make_missing(data, keys, with_certificate=is_own)
+        master = _secret(keys / "server-secret")
+        sealing = _secret(keys / "sealing-key")
         if certificate is None or certificate_key is None:
             certificate = keys / "tls-certificate.pem"
             certificate_key = keys / "tls-key.pem"
-            if make and not certificate_key.exists():
-                chain, key = self_made_certificate()
-                write_private(certificate, chain)
-                write_private(certificate_key, key)
         check_private(certificate_key)
     except OSError as error:
         raise OperatorError(f"{error.filename or data}: {error.strerror}") from None
@@ -117,11 +119,39 @@ def _derive(master: bytes, purpose: bytes) -> bytes:
     return HKDFExpand(SHA256(), SECRET_BYTES, label).derive(master)
 
 
-def _secret(path: Path, *, make: bool) -> bytes:
-    if not make and not path.exists():
-        raise OperatorError(f"{path} is missing: restore it from a backup")
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the same waiting."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_missing(data: Path, keys: Path, *, with_certificate: bool) -> None:
+    if not (keys / "server-secret").exists():
+        # A start that was cut short leaves the file that it was writing.
+        begun = [path for path in keys.iterdir() if path.suffix != _UNFINISHED]
+        if begun or any(data.glob("store*")):
+            return
+        _make_secret(keys / "server-secret")
+    if not (keys / "sealing-key").exists():
+        _make_secret(keys / "sealing-key")
+    if with_certificate and not (keys / "tls-key.pem").exists():
+        chain, key = self_made_certificate()
+        write_private(keys / "tls-certificate.pem", chain)
+        write_private(keys / "tls-key.pem", key)
+
+
+def _make_secret(path: Path) -> None:
+    write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+
+
+def _secret(path: Path) -> bytes:
     if not path.exists():
-        write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+        raise OperatorError(f"{path} is missing: restore it from a backup")
     check_private(path)
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii"))
@@ -133,10 +163,20 @@ def _secret(path: Path, *, make: bool) -> bytes:
 
 
 def prepare_folder(path: Path) -> None:
-    """Make a folder that nobody else can enter, if there is none."""
-    if not path.exists():
-        path.mkdir(mode=_FOLDER_MODE, parents=True)
-        path.chmod(_FOLDER_MODE)
+    """
+    Make a folder that nobody else can enter, if there is none.
+
+    It is on disk when this returns, and so is the way to it.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        # Another process may make the same ones.
+        if folder == path:
+            folder.mkdir(_FOLDER_MODE, exist_ok=True)
+            folder.chmod(_FOLDER_MODE)
+        else:
+            folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def check_folder(path: Path) -> None:
@@ -146,6 +186,11 @@ def check_folder(path: Path) -> None:
     Raises:
         OperatorError: with the command that mends it.
     """
+    if not path.exists():
+        raise OperatorError(
+            f"{path} is not there; start the server once, or name the folder with"
+            " --data"
+        )
     if not path.is_dir():
         raise OperatorError(f"{path} is not a folder")
     _check_mode(path, _FOLDER_MODE)
@@ -186,8 +231,13 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

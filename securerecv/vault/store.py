@@ -168,6 +168,18 @@ class Store:
         lookup = accounts.lookup_of(self._name_key, name)
         return self._in_reader(accounts.find, lookup)
 
+    def find_accounts(
+        self, names: Sequence[str]
+    ) -> "Deferred[dict[str, Account | None]]":
+        """Look up the accounts of many normalised names."""
+
+        def work(connection: Connection) -> dict[str, Account | None]:
+            lookups = {accounts.lookup_of(self._name_key, name): name for name in names}
+            found = accounts.find_many(connection, list(lookups))
+            return {name: found.get(lookup) for lookup, name in lookups.items()}
+
+        return self._in_reader(work)
+
     @inlineCallbacks
     def password_hash(self, name: str) -> "Generator[Any, Any, bytes | None]":
         """See `securerecv.interfaces.PasswordFile`."""

@@ -120,14 +120,18 @@ def decapsulate(private_key: EccKey, enc: bytes, psk: Psk | None = None) -> Secr
             known to everybody (RFC 9180 section 7.1.4).
         MisuseError: a secret of another size.
     """
-    return _export(
-        HPKE.new(
-            receiver_key=private_key,
-            aead_id=HPKE.AEAD.AES256_GCM,
-            enc=enc,
-            psk=_pair(psk),
-            info=INFO,
-        )
+    return _export(_receiving(private_key, enc, psk, INFO))
+
+
+def _receiving(
+    private_key: EccKey, enc: bytes, psk: Psk | None, info: bytes
+) -> HPKE.HPKE_Cipher:
+    return HPKE.new(
+        receiver_key=private_key,
+        aead_id=HPKE.AEAD.AES256_GCM,
+        enc=enc,
+        psk=_pair(psk),
+        info=info,
     )
 
 

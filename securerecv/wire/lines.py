@@ -41,6 +41,15 @@ class Message:
         return f"MSG {self.id} {self.sender} {when} {len(self.body)}"
 
 
+@define
+class Post:
+    """A message that the peer wants delivered (``SAY`` or ``SEND``)."""
+
+    to: str
+    body: bytes = field(repr=False)
+    tag: str
+
+
 @frozen
 class Answer:
     """

@@ -27,10 +27,13 @@ class _Bucket:
     left_s: float
     at_s: float
 
-    def refill(self, now_s: float) -> None:
-        # A clock that is set back fills nothing, and counts from there.
+    def now(self, now_s: float) -> float:
+        """Processor seconds there are; a clock that is set back adds none."""
         passed_s = max(0.0, now_s - self.at_s)
-        self.left_s = min(self.burst_s, self.left_s + passed_s * self.share)
+        return min(self.burst_s, self.left_s + passed_s * self.share)
+
+    def spend(self, cost_s: float, now_s: float) -> None:
+        self.left_s = self.now(now_s) - cost_s
         self.at_s = now_s
 
 
@@ -80,18 +83,14 @@ class OpeningBudget:
     def take(self, address: str, now_s: float) -> bool:
         """Charge one opening; False, and nothing charged, if it must not be done."""
         self._forget_full(now_s)
-        self._all.refill(now_s)
-        if self._all.left_s < self._cost_s:
-            return False
         bucket = self._addresses.get(address)
         if bucket is None:
             burst_s = self._burst_per_address_s
             bucket = _Bucket(self._share_per_address, burst_s, burst_s, now_s)
-        bucket.refill(now_s)
-        if bucket.left_s < self._cost_s:
+        if min(self._all.now(now_s), bucket.now(now_s)) < self._cost_s:
             return False
-        bucket.left_s -= self._cost_s
-        self._all.left_s -= self._cost_s
+        self._all.spend(self._cost_s, now_s)
+        bucket.spend(self._cost_s, now_s)
         self._addresses[address] = bucket
         self._addresses.move_to_end(address)
         return True

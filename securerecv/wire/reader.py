@@ -14,18 +14,9 @@ from attrs import define, field
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MAX_SKIPPED_PAYLOAD_BYTES
 from securerecv.wire.budget import Budget
-from securerecv.wire.lines import usage
+from securerecv.wire.lines import Post, usage
 from securerecv.wire.tags import split_tag, tag_of
 from securerecv.wire.verbs import VERBS, Verb, find, usage_of
-
-
-@define
-class Post:
-    """A message that the peer wants delivered (``SAY`` or ``SEND``)."""
-
-    to: str
-    body: bytes = field(repr=False)
-    tag: str
 
 
 @define
@@ -86,6 +77,7 @@ class Reader:
         self._mode = _Mode.LINE
         self._data = b""
         self._at = 0
+        self._began_at = 0
         self._body = bytearray()
         self._body_left = 0
         self._body_of: Post | None = None
@@ -94,6 +86,37 @@ class Reader:
         """Take bytes; `next` says what they mean."""
         self._data = self._data[self._at :] + data
         self._at = 0
+
+    def begin_record(self, record: bytes) -> None:
+        """
+        Take a record, which holds whole requests: its end is a line end too.
+
+        What was broken in the record before is so no more.
+        """
+        self._data = record if record.endswith(b"\n") else record + b"\n"
+        self._at = 0
+        self.broken = False
+
+    def end_record(self) -> Refused | None:
+        """
+        Leave a record behind when `next` finds nothing more in it.
+
+        Returns:
+            The refusal of a request that is not whole, if there is one.
+        """
+        post, mode = self._body_of, self._mode
+        self._data = b""
+        self._at = 0
+        self._mode = _Mode.LINE
+        self._drop_body()
+        if mode in (_Mode.BODY, _Mode.BODY_END) and post is not None:
+            return Refused(usage(VERBS["SEND"].usage), post.tag)
+        return None
+
+    @property
+    def last_read(self) -> bytes:
+        """The bytes of what `next` gave last, of a record."""
+        return self._data[self._began_at : self._at]
 
     def close(self) -> None:
         """Stop reading and give back what is held."""
@@ -186,6 +209,7 @@ class Reader:
     # -- lines ------------------------------------------------------------------
 
     def _read_line(self) -> Item | None:
+        self._began_at = self._at
         end = self._data.find(b"\n", self._at)
         line = self._data[self._at : end if end >= 0 else None]
         if line.endswith(b"\r"):
@@ -199,7 +223,7 @@ class Reader:
         if end < 0:
             return None
         self._at = end + 1
-        return self._understand(line) if line else None
+        return self._understand(line) if line.strip(b" ") else None
 
     def _skip_line(self) -> None:
         end = self._data.find(b"\n", self._at)
@@ -210,8 +234,8 @@ class Reader:
     def _understand(self, line: bytes) -> Item | None:
         tag = ""
         try:
-            words = line.decode()
-            if words[0] == "#":
+            words = line.decode().lstrip(" ")
+            if words.startswith("#"):
                 tag, words = split_tag(words)
             return self._parse(words, tag)
         except UnicodeDecodeError:
@@ -301,7 +325,7 @@ class Reader:
         self._drop_body()
         self._body_left = size
         self._mode = _Mode.SKIPPED_BODY if size else _Mode.BODY_END
-        if size > MAX_SKIPPED_PAYLOAD_BYTES:
+        if size > self._max_message + MAX_SKIPPED_PAYLOAD_BYTES:
             self.close()
 
     def _skip_body(self) -> None:

@@ -26,8 +26,16 @@ from securerecv.limits import (
     REQUEST_TIMEOUT_S,
 )
 from securerecv.wire.budget import Budget
-from securerecv.wire.lines import NOTICE, Answer, information, piece, refusal, usage
-from securerecv.wire.reader import Item, Post, Reader, Request
+from securerecv.wire.lines import (
+    NOTICE,
+    Answer,
+    Post,
+    information,
+    piece,
+    refusal,
+    usage,
+)
+from securerecv.wire.reader import Item, Reader, Request
 from securerecv.wire.verbs import FAMILIES, NEWCOMERS, VERBS, Standing, Verb
 
 MAX_QUEUED_ANSWERS = 1024

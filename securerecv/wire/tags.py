@@ -6,7 +6,7 @@ from securerecv.limits import MAX_TAG_CHARACTERS
 from securerecv.wire.lines import usage
 from securerecv.wire.verbs import usage_of
 
-_TAGGED = re.compile(rf"(#[A-Za-z0-9]{{1,{MAX_TAG_CHARACTERS}}}) +(.*)", re.DOTALL)
+_TAGGED = re.compile(rf"(#[A-Za-z0-9]{{1,{MAX_TAG_CHARACTERS}}})(?: +(.*))?", re.DOTALL)
 
 
 def tag_of(words: str) -> tuple[str, str]:
@@ -18,7 +18,7 @@ def tag_of(words: str) -> tuple[str, str]:
         nothing), and the line behind the tag.
     """
     match = _TAGGED.fullmatch(words)
-    return (f"{match[1]} ", match[2]) if match else ("", words)
+    return (f"{match[1]} ", match[2] or "") if match else ("", words)
 
 
 def split_tag(words: str) -> tuple[str, str]:

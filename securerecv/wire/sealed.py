@@ -1,0 +1,271 @@
+"""
+Receiving sealed datagrams, ``docs/protocol.md`` section 5.
+
+Who may be heard is asked in the order of what an answer costs: sizes, names and
+the time first, then the memory of repeats, then the budget for public-key work, and
+only then is anything decrypted.  Only what has been authenticated changes any memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from struct import Struct
+from typing import Generic, Protocol, TypeVar
+
+from attrs import define, field
+from Crypto.PublicKey.ECC import EccKey
+
+from securerecv.errors import MisuseError
+from securerecv.wire.datagram import (
+    ENC_AT,
+    HEADER_BYTES,
+    KEY_ID_AT,
+    KIND_REPLY,
+    KIND_REQUEST,
+    MAX_DATAGRAM_BYTES,
+    MAX_TIME_DIFFERENCE_MS,
+    MODE_BASE,
+    MODE_PSK,
+    REPLY_FIELDS,
+    REPLY_OVERHEAD_BYTES,
+    TAG_BYTES,
+    TIME_AT,
+    TOKEN_ID_AT,
+    key_id_of,
+    milliseconds,
+)
+from securerecv.wire.drops import Dropped, DropReason
+from securerecv.wire.hpke import Psk, decapsulate, private_key_of, public_key_of
+from securerecv.wire.numbered import NumberedCipher
+from securerecv.wire.openings import OpeningBudget
+from securerecv.wire.replay import ReplayMemory, ReplayRecord, Window, digest_of
+
+MAX_CONTEXTS = 8192
+"""Senders whose next datagram costs no public-key work, about 2 KiB each."""
+
+_TIME_AND_SEQUENCE = Struct(">QQ")
+_BASE_BYTES = HEADER_BYTES[MODE_BASE]
+
+
+class Token(Protocol):
+    """What a receiver has to know of a token."""
+
+    @property
+    def secret(self) -> bytes:
+        """32 bytes, the same as long as there is a token of that id."""
+
+
+TokenT = TypeVar("TokenT", bound=Token)
+
+
+@define(eq=False)
+class _Context:
+    """What has been worked out for one sender: the keys, and what was taken."""
+
+    requests: NumberedCipher
+    replies: NumberedCipher
+    window: Window
+
+
+@define(eq=False)
+class Opened(Generic[TokenT]):
+    """
+    One datagram that was taken.
+
+    Attributes:
+        request: the plaintext, not looked at yet.
+        token: the sender's; None for an anonymous one.
+        sequence: its number under ``enc``.
+        enc: 32 bytes; two datagrams with the same come from the same sender.
+        max_reply_bytes: the longest text that `reply` takes; may be negative.
+    """
+
+    request: bytes = field(repr=False)
+    token: TokenT | None
+    sequence: int
+    enc: bytes
+    max_reply_bytes: int
+    _context: _Context = field(repr=False)
+    _has_replied: bool = False
+
+    @property
+    def replay_record(self) -> ReplayRecord:
+        """
+        What to store so that this datagram is not taken again after a restart.
+
+        It holds all that was taken under this ``enc`` up to now.  Write records
+        of one digest in the order in which they were asked for.
+        """
+        return self._context.window.record()
+
+    def reply(self, answer: bytes) -> bytes:
+        """
+        Seal the one answer.
+
+        The key is for replies alone, and the nonce is made of the request's
+        number, which is taken once; so it cannot come again.  A restart must not
+        change that: **store `replay_record` durably before sending a reply**,
+        one that says no included.  Otherwise the request could be taken
+        again, and another answer be sealed with the same nonce.  The header, and so
+        which request is answered, is authenticated.
+
+        Args:
+            answer: at most `max_reply_bytes`.
+
+        Returns:
+            A datagram that is not longer than the request, so that nobody can
+            make the receiver flood someone else.
+
+        Raises:
+            MisuseError: it is too long, or there was a reply already.
+        """
+        if self._has_replied:
+            raise MisuseError("a sealed request is answered once")
+        if len(answer) > self.max_reply_bytes:
+            most = self.max_reply_bytes
+            raise MisuseError(f"this request allows a reply of {most} bytes")
+        self._has_replied = True
+        header = REPLY_FIELDS.pack(KIND_REPLY, self.sequence, self.enc)
+        return header + self._context.replies.seal(self.sequence, answer, header)
+
+
+class SealedReceiver(Generic[TokenT]):
+    """
+    Opens sealed datagrams.
+
+    Args:
+        private_keys: X25519, 32 raw bytes each; new ones and those that old
+            senders still know.
+        token_of: finds a token by its 16-byte id.  It is asked for each
+            datagram, so a token that is gone is refused from the next one on.
+        memory: what was taken; `ReplayMemory.restore` comes before the first `open`.
+        budget: for public-key work.
+        max_contexts: senders whose keys are kept at hand.
+    """
+
+    def __init__(
+        self,
+        private_keys: Iterable[bytes],
+        token_of: Callable[[bytes], TokenT | None],
+        memory: ReplayMemory,
+        budget: OpeningBudget,
+        max_contexts: int = MAX_CONTEXTS,
+    ) -> None:
+        self._keys: dict[bytes, EccKey] = {}
+        for raw in private_keys:
+            key = private_key_of(raw)
+            self._keys[key_id_of(public_key_of(key))] = key
+        self._token_of = token_of
+        self._memory = memory
+        self._budget = budget
+        self._max_contexts = max_contexts
+        # By key id, enc and token id (whose absence says that the mode is base);
+        # those used last are last.
+        self._contexts: OrderedDict[bytes, _Context] = OrderedDict()
+
+    def restore(self, digest: bytes, expires_s: int, state: bytes) -> None:
+        """
+        Remember a stored `ReplayRecord`; before the first `open`.
+
+        Raises:
+            StorageError: no record of ours.
+        """
+        self._memory.restore(digest, expires_s, state)
+
+    def open(self, datagram: bytes, address: str, now_s: float) -> Opened[TokenT]:
+        """
+        Take one datagram, if it is for us, new and genuine.
+
+        Args:
+            datagram: whatever came.
+            address: where it says it is from, or a name for the neighbourhood
+                (for IPv6 the /64): what the limits for one address are kept by.
+            now_s: the server's clock, seconds since 1970.
+
+        Raises:
+            Dropped: it was not taken.  The caller stays silent.
+        """
+        size = len(datagram)
+        if not _BASE_BYTES + TAG_BYTES <= size <= MAX_DATAGRAM_BYTES:
+            raise Dropped(DropReason.MALFORMED)
+        kind, mode = datagram[0], datagram[1]
+        header_bytes = HEADER_BYTES.get(mode)
+        if (
+            kind != KIND_REQUEST
+            or header_bytes is None
+            or size < header_bytes + TAG_BYTES
+        ):
+            raise Dropped(DropReason.MALFORMED)
+        key_id = datagram[KEY_ID_AT:TIME_AT]
+        if key_id not in self._keys:
+            raise Dropped(DropReason.NOT_FOR_US)
+        time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
+        if abs(milliseconds(now_s) - time_ms) > MAX_TIME_DIFFERENCE_MS:
+            raise Dropped(DropReason.STALE)
+        token: TokenT | None = None
+        if mode == MODE_PSK:
+            token = self._token_of(datagram[TOKEN_ID_AT:header_bytes])
+            if token is None:
+                raise Dropped(DropReason.UNKNOWN_TOKEN)
+
+        name = key_id + datagram[ENC_AT:header_bytes]
+        context = self._contexts.get(name)
+        if context is None or context.window.is_forgotten:
+            context, request = self._open_first(datagram, token, address, now_s)
+            self._contexts[name] = context
+            if len(self._contexts) > self._max_contexts:
+                self._contexts.popitem(last=False)
+        else:
+            context.window.check(sequence)
+            request = context.requests.open(
+                sequence, datagram[header_bytes:], datagram[:header_bytes]
+            )
+            self._contexts.move_to_end(name)
+        context.window.take(sequence, time_ms)
+        return Opened(
+            request,
+            token,
+            sequence,
+            datagram[ENC_AT:_BASE_BYTES],
+            size - REPLY_OVERHEAD_BYTES,
+            context,
+        )
+
+    def _open_first(
+        self, datagram: bytes, token: TokenT | None, address: str, now_s: float
+    ) -> tuple[_Context, bytes]:
+        """
+        Open a datagram whose sender's keys are not at hand, and work them out.
+
+        What is not authenticated leaves nothing behind but its charge.
+        """
+        time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
+        enc = datagram[ENC_AT:_BASE_BYTES]
+        digest = digest_of(enc)
+        window = self._memory.find(digest)
+        if window is None:
+            self._memory.check_new(address, time_ms, milliseconds(now_s))
+        else:
+            window.check(sequence)
+        if not self._budget.take(address, now_s):
+            raise Dropped(DropReason.OVER_BUDGET)
+
+        header_bytes = _BASE_BYTES
+        psk = None
+        if token is not None:
+            header_bytes = HEADER_BYTES[MODE_PSK]
+            psk = Psk(datagram[TOKEN_ID_AT:header_bytes], token.secret)
+        try:
+            secrets = decapsulate(self._keys[datagram[KEY_ID_AT:TIME_AT]], enc, psk)
+        except ValueError:
+            raise Dropped(DropReason.FORGED) from None
+        requests = NumberedCipher(secrets.key, secrets.iv)
+        request = requests.open(
+            sequence, datagram[header_bytes:], datagram[:header_bytes]
+        )
+
+        if window is None:
+            window = self._memory.add(digest, address, time_ms)
+        replies = NumberedCipher(secrets.reply_key, secrets.reply_iv)
+        return _Context(requests, replies, window), request

@@ -1,0 +1,302 @@
+"""The memory of what was taken."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from securerecv.errors import StorageError
+from securerecv.wire.datagram import MAX_SEQUENCE, MAX_TIME_DIFFERENCE_MS
+from securerecv.wire.drops import Dropped, DropReason
+from securerecv.wire.replay import WINDOW, ReplayMemory, Window, digest_of
+
+NOW_MS = 1_800_000_000_000
+TOLERANCE_MS = MAX_TIME_DIFFERENCE_MS
+TAKEN = None
+
+
+def outcome(window: Window, sequence: int, time_ms: int = NOW_MS) -> DropReason | None:
+    """Take a number if that is allowed, else say why not."""
+    try:
+        window.check(sequence)
+    except Dropped as drop:
+        return drop.reason
+    window.take(sequence, time_ms)
+    return TAKEN
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 3 * WINDOW),
+    st.integers(MAX_SEQUENCE - 2 * WINDOW, MAX_SEQUENCE),
+    st.integers(0, MAX_SEQUENCE),
+)
+
+
+class WindowTests(SynchronousTestCase):
+    """The numbers of one sender."""
+
+    def setUp(self) -> None:
+        """Begin with nothing taken."""
+        self.window = Window(digest_of(b"enc"))
+
+    def test_edges(self) -> None:
+        """The window reaches exactly as far back as it says."""
+        top = 10 * WINDOW
+        self.assertIs(outcome(self.window, top), TAKEN)
+        self.assertIs(outcome(self.window, top - WINDOW), DropReason.BEHIND_WINDOW)
+        self.assertIs(outcome(self.window, top - WINDOW + 1), TAKEN)
+        self.assertIs(outcome(self.window, top - WINDOW + 1), DropReason.REPLAYED)
+        self.assertIs(outcome(self.window, top), DropReason.REPLAYED)
+
+    def test_checking_changes_nothing(self) -> None:
+        """Only what is taken moves the window."""
+        self.window.take(5, NOW_MS)
+        before = self.window.record()
+        self.window.check(MAX_SEQUENCE)
+        self.window.check(4)
+        self.assertEqual(self.window.record(), before)
+
+    @given(st.lists(NUMBERS, max_size=60))
+    def test_as_a_set(self, numbers: list[int]) -> None:
+        """It takes what a set of all numbers would, less what is behind."""
+        window = Window(digest_of(b"enc"))
+        taken: set[int] = set()
+        for number in numbers:
+            if taken and number <= max(taken) - WINDOW:
+                expected = DropReason.BEHIND_WINDOW
+            elif number in taken:
+                expected = DropReason.REPLAYED
+            else:
+                expected = TAKEN
+                taken.add(number)
+            assert outcome(window, number) is expected
+
+    @given(st.data(), st.integers(1, WINDOW))
+    def test_any_order(self, data: st.DataObject, count: int) -> None:
+        """In any order, each of as many numbers as the window is taken once."""
+        shuffle = data.draw(st.randoms(use_true_random=False))
+        numbers = [*range(count), *range(count)]
+        shuffle.shuffle(numbers)
+        window = Window(digest_of(b"enc"))
+        seen = [number for number in numbers if outcome(window, number) is TAKEN]
+        assert sorted(seen) == list(range(count))
+
+    @given(st.lists(NUMBERS, min_size=1, max_size=30), st.lists(NUMBERS, max_size=30))
+    def test_stored(self, before: list[int], after: list[int]) -> None:
+        """A window that was stored and restored takes what it would have taken."""
+        window = Window(digest_of(b"enc"))
+        for number in before:
+            outcome(window, number)
+        record = window.record()
+        assert 8 < len(record.state) <= 8 + WINDOW // 8
+        restored = Window(record.digest)
+        restored.restore(record.state)
+        for number in after:
+            assert outcome(restored, number) is outcome(window, number)
+        assert restored.record().state == window.record().state
+
+    @given(st.lists(NUMBERS, min_size=1, max_size=30), st.integers(1, 30))
+    def test_two_records(self, numbers: list[int], at: int) -> None:
+        """Of two records of a sender, in either order, the fuller one decides."""
+        window = Window(digest_of(b"enc"))
+        for number in numbers[:at]:
+            outcome(window, number)
+        early = window.record()
+        for number in numbers[at:]:
+            outcome(window, number)
+        late = window.record()
+        for records in ((early, late), (late, early)):
+            memory = ReplayMemory()
+            for record in records:
+                memory.restore(record.digest, record.expires_s, record.state)
+            found = memory.find(late.digest)
+            assert found is not None
+            assert found.record() == late
+
+    def test_damaged(self) -> None:
+        """What is no state is refused."""
+        for size in (0, 7, 8, 8 + WINDOW // 8 + 1):
+            self.assertRaises(StorageError, self.window.restore, b"\1" * size)
+        memory = ReplayMemory()
+        state = b"\1" * 9
+        self.assertRaises(StorageError, memory.restore, b"short", 1, state)
+        self.assertEqual(len(memory), 0)
+
+    def test_expiry(self) -> None:
+        """It expires after the largest time taken, rounded up to a second."""
+        self.window.take(0, NOW_MS + 5)
+        self.window.take(1, NOW_MS - 5000)
+        self.assertEqual(self.window.expires_ms, NOW_MS + 5 + TOLERANCE_MS)
+        expires_s = (NOW_MS + TOLERANCE_MS) // 1000 + 1
+        self.assertEqual(self.window.record().expires_s, expires_s)
+
+
+class ReplayMemoryTests(SynchronousTestCase):
+    """The windows of all senders."""
+
+    def setUp(self) -> None:
+        """Have room for four senders, two of them from one address."""
+        self.memory = ReplayMemory(max_encs=4, max_encs_per_address=2)
+
+    def take(
+        self,
+        enc: str,
+        address: str = "a",
+        sequence: int = 0,
+        time_ms: int = NOW_MS,
+        now_ms: int | None = None,
+    ) -> DropReason | None:
+        """Do with a genuine datagram what a receiver does."""
+        digest = digest_of(enc.encode())
+        window = self.memory.find(digest)
+        try:
+            if window is None:
+                now_ms = time_ms if now_ms is None else now_ms
+                self.memory.check_new(address, time_ms, now_ms)
+                window = self.memory.add(digest, address, time_ms)
+        except Dropped as drop:
+            return drop.reason
+        return outcome(window, sequence, time_ms)
+
+    def test_full(self) -> None:
+        """When it is full, new senders are refused and old ones go on."""
+        for enc, address in (("1", "a"), ("2", "b"), ("3", "c"), ("4", "d")):
+            self.assertIs(self.take(enc, address), TAKEN)
+        self.assertIs(self.take("5", "e"), DropReason.MEMORY_FULL)
+        self.assertIs(self.take("1", sequence=1), TAKEN)
+        for enc in "1234":
+            self.assertIs(self.take(enc), DropReason.REPLAYED)
+        self.assertEqual(len(self.memory), 4)
+
+    def test_full_for_an_address(self) -> None:
+        """One address cannot take all the room."""
+        self.take("1", "a")
+        self.take("2", "a")
+        self.assertIs(self.take("3", "a"), DropReason.MEMORY_FULL)
+        self.assertIs(self.take("3", "b"), TAKEN)
+
+    def test_expired(self) -> None:
+        """What can no longer look fresh makes room, and not a moment sooner."""
+        for enc, address in (("1", "a"), ("2", "a"), ("3", "b"), ("4", "b")):
+            self.take(enc, address)
+        last_ms = NOW_MS + TOLERANCE_MS
+        full = DropReason.MEMORY_FULL
+        self.assertIs(self.take("5", "a", time_ms=last_ms), full)
+        self.assertIs(self.take("5", "a", time_ms=last_ms + 1), TAKEN)
+        self.assertEqual(len(self.memory), 1)
+        self.assertIs(self.take("6", "a", time_ms=last_ms + 1), TAKEN)
+        self.assertIs(self.take("7", "a", time_ms=last_ms + 1), full)
+
+    def test_used_since(self) -> None:
+        """A window that is used lives on, by the largest time seen."""
+        self.take("1", "a")
+        self.take("2", "b")
+        later_ms = NOW_MS + TOLERANCE_MS
+        self.take("1", sequence=1, time_ms=later_ms)
+        self.take("3", "c", time_ms=later_ms + 1)
+        self.assertIsNotNone(self.memory.find(digest_of(b"1")))
+        self.assertIsNone(self.memory.find(digest_of(b"2")))
+        end_ms = later_ms + TOLERANCE_MS
+        self.take("4", "d", time_ms=end_ms)
+        self.assertIsNotNone(self.memory.find(digest_of(b"1")))
+        self.take("5", "e", time_ms=end_ms + 1)
+        self.assertIsNone(self.memory.find(digest_of(b"1")))
+
+    def test_clock_set_back(self) -> None:
+        """What was forgotten is not taken again when the clock is set back."""
+        self.take("1")
+        ahead_ms = NOW_MS + 3_600_000
+        self.assertIs(self.take("2", "b", time_ms=ahead_ms), TAKEN)
+        self.assertIsNone(self.memory.find(digest_of(b"1")))
+        stale = DropReason.STALE
+        self.assertIs(self.take("1", time_ms=NOW_MS, now_ms=NOW_MS), stale)
+        self.assertIs(self.take("3", time_ms=NOW_MS, now_ms=NOW_MS), stale)
+        self.assertIs(self.take("3", time_ms=NOW_MS + 1, now_ms=NOW_MS), TAKEN)
+
+    def test_restored(self) -> None:
+        """After a restart, what was taken before is refused, what is new is not."""
+        self.take("1", sequence=7)
+        window = self.memory.find(digest_of(b"1"))
+        assert window is not None
+        record = window.record()
+        self.memory = ReplayMemory(max_encs=2, max_encs_per_address=1)
+        self.memory.restore(record.digest, record.expires_s, record.state)
+        self.assertIs(self.take("1", sequence=7), DropReason.REPLAYED)
+        self.assertIs(self.take("1", sequence=6), TAKEN)
+        self.assertIs(self.take("2", "a"), TAKEN)
+        self.assertIs(self.take("3", "b"), DropReason.MEMORY_FULL)
+        later_ms = record.expires_s * 1000 + 1
+        self.assertIs(self.take("3", "b", time_ms=later_ms), TAKEN)
+        self.assertEqual(len(self.memory), 1)
+
+    def test_restored_beyond_the_limit(self) -> None:
+        """More than fit are all kept; new ones wait until there is room."""
+        for number in range(6):
+            window = Window(digest_of(b"%d" % number))
+            window.take(0, NOW_MS)
+            record = window.record()
+            self.memory.restore(record.digest, record.expires_s, record.state)
+        self.assertEqual(len(self.memory), 6)
+        self.assertIs(self.take("new"), DropReason.MEMORY_FULL)
+        self.assertIs(self.take("5"), DropReason.REPLAYED)
+        self.assertIs(self.take("5", sequence=1), TAKEN)
+
+    def test_thousands_expire(self) -> None:
+        """Thousands that expire at once go a few at a time, and all go."""
+        self.memory = ReplayMemory()
+        for number in range(5000):
+            self.take(f"{number}")
+        later_ms = NOW_MS + TOLERANCE_MS + 1
+        self.take("new 0", time_ms=later_ms)
+        self.assertGreater(len(self.memory), 4000)
+        for number in range(1, 100):
+            self.take(f"new {number}", time_ms=later_ms)
+        self.assertEqual(len(self.memory), 100)
+
+    @settings(max_examples=200)
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(0, 5),  # which sender
+                st.integers(0, 3),  # which number
+                st.integers(-TOLERANCE_MS, TOLERANCE_MS),  # its clock, off by
+                st.integers(-200_000, 200_000),  # how the clock goes on
+                st.booleans(),  # and a restart
+            ),
+            max_size=40,
+        )
+    )
+    def test_never_twice(self, history: list[tuple[int, int, int, int, bool]]) -> None:
+        """
+        Nothing that looks fresh is taken twice.
+
+        Whatever the senders' clocks say, and however the receiver's is set, as
+        long as it is not restarted while it is set back.
+        """
+        memory = ReplayMemory(max_encs=3)
+        now_ms = latest_ms = NOW_MS
+        stored = {}
+        taken: list[tuple[int, int, int]] = []
+        for sender, number, off_ms, passed_ms, restart in history:
+            now_ms += passed_ms
+            latest_ms = max(latest_ms, now_ms)
+            if restart and now_ms == latest_ms:
+                memory = ReplayMemory(max_encs=3)
+                for record in stored.values():
+                    memory.restore(record.digest, record.expires_s, record.state)
+            again = [*taken, (sender, number, now_ms + off_ms)]
+            for datagram in again:
+                enc, sequence, time_ms = datagram
+                if abs(now_ms - time_ms) > TOLERANCE_MS:
+                    continue
+                self.memory = memory
+                seen = self.take(
+                    f"{enc}", sequence=sequence, time_ms=time_ms, now_ms=now_ms
+                )
+                if seen is TAKEN:
+                    assert datagram not in taken
+                    taken.append(datagram)
+                    window = memory.find(digest_of(f"{enc}".encode()))
+                    assert window is not None
+                    stored[enc] = window.record()
