@@ -32,7 +32,7 @@ test: $(VENV)/installed-for-tests
 lint: $(VENV)/installed-for-tests
 	@$(BIN)/python -m tests.run --lint
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed-for-bench
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:
@@ -46,9 +46,13 @@ $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(VENV)/installed-for-bench: $(VENV)/made setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/installed
+
 $(VENV)/installed-for-tests: $(VENV)/made setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	@touch $@ $(VENV)/installed
+	@touch $@ $(VENV)/installed $(VENV)/installed-for-bench
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

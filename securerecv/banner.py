@@ -5,8 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from sqlalchemy import make_url
+
 from securerecv import __version__
-from securerecv.service import EVERYWHERE, Receiver
+from securerecv.net.ports import EVERYWHERE
+from securerecv.service import Receiver
+from securerecv.settings import DEFAULT_DATA, Settings
 from securerecv.wire.lines import NOTICE
 
 _PICTURE = r"""
@@ -27,7 +31,7 @@ def banner(receiver: Receiver) -> str:
         "",
     ]
     rows += [
-        f" {transport} {host}:{port}"
+        f" {transport:<12} {host}:{port}"
         for transport, (host, port) in receiver.ports.items()
     ]
     rows += [
@@ -46,22 +50,33 @@ def banner(receiver: Receiver) -> str:
 def next_command(receiver: Receiver) -> str:
     """Give the command that brings a person one step further."""
     if receiver.has_accounts:
-        host, port = receiver.ports["tcp"]
+        transport, (host, port) = next(iter(receiver.ports.items()))
         where = "127.0.0.1" if host in EVERYWHERE else host
-        return f"openssl s_client -connect {where}:{port} -quiet"
-    words = [_program(), "account", "add", "alice"]
-    if receiver.settings.data != Path("var").absolute():
-        words += ["--data", str(receiver.settings.data)]
-    if receiver.settings.store:
-        words += ["--store", receiver.settings.store]
+        version = "-dtls1_2 " if transport == "udp" else ""
+        return f"openssl s_client {version}-connect {where}:{port} -quiet"
+    return account_command(receiver.settings)
+
+
+def account_command(settings: Settings) -> str:
+    """Give the command that makes the first account where the settings say."""
+    words = [*_program(), "account", "add", "alice"]
+    if settings.data != Path(DEFAULT_DATA).absolute():
+        words += ["--data", str(settings.data)]
+    if settings.store and make_url(settings.store).password is None:
+        words += ["--store", settings.store]
+    elif settings.store:
+        # A command line is for everybody to see.
+        return f'{shlex.join(words)} --store "$SECURERECV_STORE"'
     return shlex.join(words)
 
 
-def _program() -> str:
+def _program() -> list[str]:
     """Find how the ``securerecv`` command is to be called from a shell."""
     beside = Path(sys.executable).with_name("securerecv")
+    if not beside.exists():
+        return [sys.executable, "-m", "securerecv.cli.main"]
     found = shutil.which("securerecv")
     if found is not None and Path(found).samefile(beside):
-        return "securerecv"
+        return ["securerecv"]
     here = Path.cwd()
-    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
+    return [str(beside.relative_to(here) if beside.is_relative_to(here) else beside)]

@@ -5,20 +5,20 @@ Nothing is made or changed.
 """
 
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from attrs import frozen
 from cryptography import x509
 
-from securerecv.errors import SecurerecvError
+from securerecv.banner import account_command
+from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.intake.accountbook import open_account_book
 from securerecv.net.tls import ServerTls
 from securerecv.settings import Settings
-from securerecv.vault.database import database_url
+from securerecv.vault.database import check_whole, database_url, open_database
 from securerecv.vault.keyring import check_folder, check_private, open_keyring
 
 _MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -44,11 +44,15 @@ class Finding:
 
 def checkup(settings: Settings) -> Iterator[Finding]:
     """
-    Check everything, one finding a check.
+    Check everything.
+
+    A check that is well is one finding; one that is not is one for each thing
+    that is to be mended, unless an earlier check has found it too.
 
     Args:
         settings: as for the server.
     """
+    said: set[str] = set()
     checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("data folder", _folder),
         ("permissions", _permissions),
@@ -62,8 +66,11 @@ def checkup(settings: Settings) -> Iterator[Finding]:
     for what, check in checks:
         try:
             yield Finding(what, True, check(settings))
-        except (SecurerecvError, OSError, ValueError, sqlite3.Error) as error:
-            yield Finding(what, False, str(error))
+        except (SecurerecvError, OSError, ValueError) as error:
+            for words in str(error).splitlines():
+                if words not in said:
+                    yield Finding(what, False, words)
+                said.add(words)
             if what in _NEEDED:
                 return
 
@@ -73,30 +80,30 @@ _NEEDED = {"data folder", "keys", "store"}
 
 
 class _IllError(SecurerecvError):
-    """A check failed; the words say what to do."""
+    """A check failed; each line of the words says what to do."""
 
 
 def _folder(settings: Settings) -> str:
-    if not settings.data.exists():
-        raise _IllError(
-            f"{settings.data} is not there; start the server once, or name"
-            " the folder with --data"
-        )
     check_folder(settings.data)
     return str(settings.data)
 
 
 def _permissions(settings: Settings) -> str:
-    count = 0
-    for path in sorted(settings.data.rglob("*")):
-        if path.is_dir():
-            check_folder(path)
-        else:
-            check_private(path)
-        count += 1
+    paths = sorted(settings.data.rglob("*"))
     if settings.key is not None:
-        check_private(settings.key)
-    return f"{count} files and folders are for their owner only"
+        paths.append(settings.key)
+    lax = []
+    for path in paths:
+        try:
+            (check_folder if path.is_dir() else check_private)(path)
+        except OperatorError as error:
+            lax.append(str(error))
+        except FileNotFoundError:
+            # A running server has put it away.
+            continue
+    if lax:
+        raise _IllError("\n".join(lax))
+    return f"{len(paths)} files and folders are for their owner only"
 
 
 def _keys(settings: Settings) -> str:
@@ -120,27 +127,25 @@ def _certificate(settings: Settings) -> str:
 
 def _store(settings: Settings) -> str:
     url = database_url(settings.store, settings.data)
-    if url.get_backend_name() != "sqlite":
-        return "PostgreSQL, checked below by reading from it"
-    path = Path(url.database or "")
-    if not path.exists():
-        raise _IllError(f"{path} is not there; start the server once")
-    with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as connection:
-        (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
-    if verdict != "ok":
-        raise _IllError(f"{path} is damaged: restore it from a backup ({verdict})")
-    return f"{path} is whole"
+    engine = open_database(url, make=False, write=False)
+    try:
+        check_whole(engine)
+    finally:
+        engine.dispose()
+    if url.get_backend_name() == "sqlite":
+        return f"{url.database} is whole"
+    return "PostgreSQL answers, and has the tables"
 
 
 def _accounts(settings: Settings) -> str:
-    book = open_account_book(settings)
+    book = open_account_book(settings, make=False, write=False)
     try:
         count = book.count()
     finally:
         book.close()
     if not count:
         raise _IllError(
-            "there are none, so nobody has a box; type: securerecv account add NAME"
+            f"there are none, so nobody has a box; type: {account_command(settings)}"
         )
     return f"{count}"
 
@@ -153,7 +158,10 @@ def _free_space(settings: Settings) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    newest = max(path.stat().st_mtime for path in settings.data.rglob("*"))
+    newest = settings.data.stat().st_mtime
+    for path in settings.data.rglob("*"):
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.stat().st_mtime)
     ahead_s = newest - time.time()
     if ahead_s > _CLOCK_TOLERANCE_S:
         raise _IllError(

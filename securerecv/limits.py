@@ -17,6 +17,10 @@ ANONYMOUS_ADDRESS_CHARACTERS = 16
 
 MAX_NAME_CHARACTERS = 64
 MAX_PASSWORD_CHARACTERS = 1024
+MAX_LABEL_CHARACTERS = 64
+
+MAX_TOKENS_PER_ACCOUNT = 100
+"""All of them are in memory, about 0.4 KiB each."""
 
 LOGIN_TIMEOUT_S = 120.0
 """From the greeting to a successful LOGIN or ANON."""
@@ -36,7 +40,7 @@ IDLE_TIMEOUT_S = 900.0
 UNREAD_TIMEOUT_S = 60.0
 """How long a peer may leave its answers unread before it is dropped."""
 
-MAX_POSTS_IN_FLIGHT = 4096
+MAX_POSTS_IN_FLIGHT = 1024
 """Messages of one conversation that wait for their commit."""
 
 MAX_POST_BYTES_IN_FLIGHT = 4 * 1024 * 1024
@@ -45,16 +49,26 @@ MAX_POST_BYTES_IN_FLIGHT = 4 * 1024 * 1024
 MAX_BUFFERED_PAYLOAD_BYTES = 256 * 1024 * 1024
 """Bodies being received or stored, over all conversations together."""
 
+MAX_UNREAD_BYTES = 256 * 1024 * 1024
+"""Answers that peers do not read, over all conversations together."""
+
 MAX_SKIPPED_PAYLOAD_BYTES = 16 * 1024 * 1024
 """A payload so far over the limit is read past; beyond, the peer is left."""
 
 MAX_UNREAD_PUSH_BYTES = 1024 * 1024
-"""Pushed messages that a watching peer may leave unread."""
+"""Unread bytes from which on a watching peer is told nothing more."""
+
+MAKE_WAY_S = 1.0
+"""What a connection that makes way has left to take its last words."""
 
 MAX_CONNECTIONS = 8192
 MAX_CONNECTIONS_PER_ADDRESS = 2048
 MAX_HANDSHAKES = 1024
 """TLS handshakes under way at once, over all addresses."""
+
+MAX_DATAGRAM_CONVERSATIONS = 4096
+MAX_DATAGRAM_HANDSHAKES = 256
+"""The same over UDP, where OpenSSL keeps its buffers from the first byte on."""
 
 GOODBYE_S = 5.0
 """What conversations have left to finish when the server stops."""

@@ -1,6 +1,8 @@
 """
 How the log looks: one line an event, for people or for programs.
 
+It has all that this package says, and of what Twisted says the warnings and errors.
+
 What is logged never holds a message, a name or a secret; that is up to the
 callers, and tests read the log for it.
 """
@@ -12,10 +14,14 @@ from typing import Any, TextIO
 from twisted.logger import (
     FileLogObserver,
     LogEvent,
+    LogLevel,
     formatEvent,
 )
 
 from securerecv.wire.lines import rfc3339
+
+_OURS = "securerecv."
+_WARNINGS = (LogLevel.warn, LogLevel.error, LogLevel.critical)
 
 
 def log_observer(file: TextIO, log_format: str) -> FileLogObserver:
@@ -27,14 +33,20 @@ def log_observer(file: TextIO, log_format: str) -> FileLogObserver:
         log_format: ``text`` or ``json``.
     """
     formats: dict[str, Callable[[LogEvent], str]] = {"text": _text, "json": _json}
-    return FileLogObserver(file, formats[log_format])
+    write = formats[log_format]
+    return FileLogObserver(file, lambda event: write(event) if _counts(event) else None)
+
+
+def _counts(event: LogEvent) -> bool:
+    is_ours = event.get("log_namespace", "").startswith(_OURS)
+    return is_ours or event["log_level"] in _WARNINGS
 
 
 def _parts(event: LogEvent) -> dict[str, Any]:
     parts = {
         "time": rfc3339(int(event["log_time"] * 1000)),
         "level": event["log_level"].name,
-        "from": event.get("log_namespace", "-"),
+        "from": event.get("log_namespace", "-").removeprefix(_OURS),
         "text": formatEvent(event),
     }
     failure = event.get("log_failure")

@@ -18,6 +18,8 @@ ADDRESS_PREFIX = "anon-"
 
 _ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PUNCTUATION = "_.@+-"
+_MAX_WRITTEN_CHARACTERS = 4 * MAX_NAME_CHARACTERS
+_TOO_LONG = f"a user name has at most {MAX_NAME_CHARACTERS} characters"
 
 
 def normalise_user_name(name: str) -> str:
@@ -39,14 +41,14 @@ def normalise_user_name(name: str) -> str:
         PeerError: ``usage``; it is no name, or one that is reserved for
             anonymous sessions.
     """
+    # Long before anything is done with it: composing takes long on long ones.
+    if len(name) > _MAX_WRITTEN_CHARACTERS:
+        raise PeerError(ErrorCode.USAGE, _TOO_LONG)
     folded = unicodedata.normalize(
         "NFKC", unicodedata.normalize("NFKC", name).casefold()
     )
     if len(folded) > MAX_NAME_CHARACTERS:
-        raise PeerError(
-            ErrorCode.USAGE,
-            f"a user name has at most {MAX_NAME_CHARACTERS} characters",
-        )
+        raise PeerError(ErrorCode.USAGE, _TOO_LONG)
     if not all(map(_may_be_in_name, folded)) or not _may_begin_name(folded[:1]):
         raise PeerError(
             ErrorCode.USAGE,

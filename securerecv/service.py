@@ -1,19 +1,19 @@
 """The receiver, assembled: settings in, a Twisted service out."""
 
-import errno
 import fcntl
 import os
 import resource
-import socket
 from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from sqlalchemy import Engine
 from twisted.application.service import Service
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import Portal
-from twisted.internet.defer import inlineCallbacks
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -31,18 +31,38 @@ from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Messages
 from securerecv.intake.passwordchange import PasswordChange
 from securerecv.intake.presence import CHECK_EVERY_S, Presence
+from securerecv.intake.sealeddesk import SealedDesk
+from securerecv.intake.tokens import Tokens
 from securerecv.intake.vaultopening import Vault, open_vault
-from securerecv.limits import MAX_BUFFERED_PAYLOAD_BYTES, MAX_CONNECTIONS
+from securerecv.limits import (
+    MAX_BUFFERED_PAYLOAD_BYTES,
+    MAX_CONNECTIONS,
+    MAX_DATAGRAM_CONVERSATIONS,
+    MAX_DATAGRAM_HANDSHAKES,
+)
+from securerecv.net.addresses import host_of
+from securerecv.net.conversation import Conversation, Pipe
+from securerecv.net.dtls import DtlsServer
 from securerecv.net.gate import Gate
+from securerecv.net.outbox import Address
+from securerecv.net.ports import Listen, take_ports
 from securerecv.net.tcp import tcp_factory
-from securerecv.net.tls import ServerTls
+from securerecv.net.tls import ServerDtls, ServerTls
+from securerecv.net.udp import Kind, UdpServer
 from securerecv.settings import Settings
+from securerecv.vault import seen
+from securerecv.vault.database import is_shared
+from securerecv.vault.keyring import Keyring
 from securerecv.vault.store import Store
+from securerecv.vault.tokens import TokenKeys
 from securerecv.wire.budget import Budget
+from securerecv.wire.drops import DropReason
+from securerecv.wire.openings import OpeningBudget
+from securerecv.wire.records import RecordSession
+from securerecv.wire.replay import ReplayMemory
+from securerecv.wire.sealed import SealedReceiver
 from securerecv.wire.session import Session, Terms
-
-EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 - what the operator asked for
-"""The addresses that mean all; the first takes IPv4 as well, on Linux."""
+from securerecv.wire.verbs import Standing
 
 _BACKLOG = 1024
 _SPARE_FILES = 64
@@ -79,8 +99,10 @@ class Receiver(Service):
     Attributes:
         ports: after the start, address and port by transport.
         identity: after the start.
-        gate: counts who is connected.
+        gate: counts who is connected over TCP.
+        datagram_gate: counts who is connected over UDP.
         has_accounts: whether there was an account at the start.
+        tokens: finds the token that a sealed datagram names.
     """
 
     ports: dict[str, tuple[str, int]]
@@ -94,7 +116,10 @@ class Receiver(Service):
         self._reactor = reactor
         self._work = work or WorkFactors()
         self.gate = Gate()
-        self._listening: list[Any] = []
+        self.datagram_gate = Gate(
+            total=MAX_DATAGRAM_CONVERSATIONS, handshakes=MAX_DATAGRAM_HANDSHAKES
+        )
+        self._listening: dict[str, Any] = {}
 
     def privilegedStartService(self) -> None:
         """
@@ -107,18 +132,16 @@ class Receiver(Service):
         self._prepare()
 
     def _prepare(self) -> None:
-        if self.settings.proto == "udp":
-            raise OperatorError("this version receives on TCP only: use --proto tcp")
         vault = open_vault(self.settings, make=True, work=self._work)
         try:
-            self._lock = _lock(self.settings)
+            self._locks = _lock(self.settings, vault.engine)
         except OperatorError:
             vault.engine.dispose()
             raise
         keyring = vault.keyring
         tls = ServerTls(keyring.certificate, keyring.certificate_key)
         self.identity = Identity(tls.pin, keyring.sealing_public_key)
-        _allow_many_files()
+        self.gate.total = min(MAX_CONNECTIONS, _allow_many_files() - _SPARE_FILES)
         desk = self._assemble(vault)
         terms = Terms(
             self.settings.max_message,
@@ -130,12 +153,19 @@ class Receiver(Service):
         budget = Budget(MAX_BUFFERED_PAYLOAD_BYTES)
         factory = tcp_factory(
             desk,
-            lambda now: Session(terms, budget, now),
+            lambda now, address: Session(terms, budget.share_of(address), now),
             self.gate,
             self._reactor,
             tls,
         )
-        self.ports = {"tcp": self._listen_tcp(factory)}
+        listen: dict[str, Listen] = {}
+        if self.settings.proto != "udp":
+            listen["tcp"] = partial(self._listen_tcp, factory)
+        if self.settings.proto != "tcp":
+            listen["udp"] = self._assemble_udp(desk, keyring, terms, budget)
+        self._listening = take_ports(self.settings, listen)
+        hosts = {name: port.getHost() for name, port in self._listening.items()}
+        self.ports = {name: (host.host, host.port) for name, host in hosts.items()}
 
     def startService(self) -> None:
         """
@@ -148,12 +178,14 @@ class Receiver(Service):
         if not self._listening:
             # Some containers know no privileged start.
             self._prepare()
+        self.tokens.load()
+        if "udp" in self._listening:
+            self._sealed.restore(self._store.query_now(seen.read))
         self._store.start()
-        self._checking = LoopingCall(self.presence.check)
-        self._checking.clock = self._reactor
-        self._checking.start(CHECK_EVERY_S, now=False).addErrback(
-            lambda failure: _log.failure("accounts are not checked", failure=failure)
-        )
+        self._checks = [
+            self._check("accounts", self.presence.check),
+            self._check("tokens", self.tokens.check),
+        ]
         self._hashing.start()
         _log.info("pin {pin}", pin=self.identity.pin)
         _log.info("sealing key x25519 {key}", key=self.identity.sealing_key.hex())
@@ -169,15 +201,36 @@ class Receiver(Service):
     def stopService(self) -> Generator[Any, Any, None]:
         """Stop listening, say goodbye, and finish what was begun."""
         super().stopService()
-        self._checking.stop()
-        for port in self._listening:
-            yield port.stopListening()
+        for check in self._checks:
+            if check.running:
+                check.stop()
+        if "tcp" in self._listening:
+            yield self._listening["tcp"].stopListening()
+        if "udp" in self._listening:
+            self._dtls.close()
+        yield gatherResults(
+            gate.close("the server is stopping", self._reactor)
+            for gate in (self.gate, self.datagram_gate)
+        )
+        if "udp" in self._listening:
+            yield self._udp.stop()
         self._listening.clear()
-        yield self.gate.close("the server is stopping", self._reactor)
         yield deferToThread(self._hashing.stop)
         yield deferToThread(self._store.stop)
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
         _log.info("stopped")
+
+    def _check(self, what: str, check: Callable[[], Any]) -> LoopingCall:
+        """Follow again and again what is changed beside the server."""
+        checking = LoopingCall(check)
+        checking.clock = self._reactor
+        checking.start(CHECK_EVERY_S, now=False).addErrback(
+            lambda failure: _log.failure(
+                "{what} are not checked", failure=failure, what=what
+            )
+        )
+        return checking
 
     def _assemble(self, vault: Vault) -> Desk:
         seconds: Callable[[], float] = self._reactor.seconds
@@ -196,77 +249,95 @@ class Receiver(Service):
         announcer = Announcer()
         self.presence = Presence(self._store)
         mailboxes = Mailboxes(self._store, self._hashing)
+        token_keys = TokenKeys(vault.keyring.token_key)
+        self.tokens = Tokens(self._store, mailboxes, token_keys, seconds)
         book = AccountBook(engine, name_key, locksmith)
         self.has_accounts = book.count() > 0
+        self._messages = Messages(
+            self._store, announcer, mailboxes, seconds, self.settings.keep
+        )
         return Desk(
             portal=Portal(ReceiverRealm(), checkers),
             mixer=mixer,
             throttle=LoginThrottle(),
             announcer=announcer,
-            messages=Messages(
-                self._store, announcer, mailboxes, seconds, self.settings.keep
-            ),
+            messages=self._messages,
             password_change=PasswordChange(
                 self._store, mailboxes, locksmith, self._hashing
             ),
+            tokens=self.tokens,
             presence=self.presence,
             seconds=seconds,
         )
 
-    def _listen_tcp(self, factory: Any) -> tuple[str, int]:
+    def _listen_tcp(self, factory: Any, port: int, interface: str) -> Any:
+        return self._reactor.listenTCP(port, factory, _BACKLOG, interface)
+
+    def _assemble_udp(
+        self, desk: Desk, keyring: Keyring, terms: Terms, budget: Budget
+    ) -> Listen:
+        """Make what serves datagrams; what is returned takes a port for it."""
+        seconds: Callable[[], float] = self._reactor.seconds
+
+        def converse(
+            host: str, pipe: Pipe, came_in: Callable[[Standing], None]
+        ) -> Conversation:
+            session = RecordSession(terms, budget.share_of(host), seconds())
+            return Conversation(desk, session, host, pipe, self._reactor, came_in)
+
+        tls = ServerDtls(keyring.certificate, keyring.certificate_key, seconds)
+        self._udp = UdpServer(self.settings.data, self._reactor)
+        self._dtls = DtlsServer(
+            tls, self.datagram_gate, converse, self._udp.send, self._reactor
+        )
+        self._udp.handle(Kind.DTLS, self._dtls.received)
+        key = keyring.sealing_key.private_bytes_raw()
+        self._sealed = SealedDesk(
+            SealedReceiver([key], self.tokens.find, ReplayMemory(), OpeningBudget()),
+            self._messages,
+            budget.share_of,
+            seconds,
+            self.settings.max_message,
+            anonymous=self.settings.anonymous,
+        )
+        self._udp.handle(Kind.SEALED, self._sealed_came)
+        return partial(self._udp.listen, self._reactor)
+
+    def _sealed_came(self, datagram: bytes, address: Address) -> DropReason | None:
+        """Take a sealed datagram; why it was dropped, if it was."""
+
+        def reply(answer: bytes) -> None:
+            self._udp.send([answer], address)
+
+        dropped = self._sealed.received([datagram], host_of(address[0]), reply)
+        return dropped[0] if dropped else None
+
+
+def _lock(settings: Settings, engine: Engine) -> list[int]:
+    """Take data folder and store for this process, for as long as it lives."""
+    paths = [settings.data / "lock"]
+    if not is_shared(engine):
+        database = Path(engine.url.database or "")
+        if database.parent != settings.data:
+            paths.append(database.with_name(database.name + ".lock"))
+    locks: list[int] = []
+    for path in paths:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        locks.append(lock)
         try:
-            port = self._listen_on_first(factory)
-        except CannotListenError as error:
-            raise _not_listening(self.settings, error) from None
-        self._listening.append(port)
-        host = port.getHost()
-        return host.host, host.port
-
-    def _listen_on_first(self, factory: Any) -> Any:
-        if self.settings.interface:
-            addresses: tuple[str, ...] = (self.settings.interface,)
-        else:
-            addresses = EVERYWHERE
-        for address in addresses:
-            try:
-                return self._reactor.listenTCP(
-                    self.settings.port, factory, _BACKLOG, address
-                )
-            except CannotListenError as error:
-                # Without IPv6 the address is not there; a port that is taken
-                # is taken for good.
-                taken = getattr(error.socketError, "errno", None) == errno.EADDRINUSE
-                if taken or address == addresses[-1]:
-                    raise
-        raise AssertionError
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            for taken in locks:
+                os.close(taken)
+            raise OperatorError(f"a server is running with {path.parent}") from None
+    return locks
 
 
-def _not_listening(settings: Settings, error: CannotListenError) -> OperatorError:
-    """Say which of the settings is to blame for a port that is not to be had."""
-    cause = error.socketError
-    words = getattr(cause, "strerror", None) or str(cause)
-    is_address = getattr(cause, "errno", None) == errno.EADDRNOTAVAIL
-    if settings.interface and (is_address or isinstance(cause, socket.gaierror)):
-        return OperatorError(f"--interface {settings.interface}: {words}")
-    return OperatorError(f"port {settings.port} cannot be had: {words}")
-
-
-def _lock(settings: Settings) -> int:
-    """Take the data folder for this process alone, for as long as it lives."""
-    path = settings.data / "lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise OperatorError(f"a server is running with {settings.data}") from None
-    return lock
-
-
-def _allow_many_files() -> None:
-    """Raise the number of files, and so of connections, as far as allowed."""
+def _allow_many_files() -> int:
+    """Raise the number of open files as far as allowed and wanted; give it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + _SPARE_FILES
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit

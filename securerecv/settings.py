@@ -13,12 +13,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field, fields_dict, frozen
 
 from securerecv.errors import OperatorError
 
 DEFAULT_PORT = 7443
+DEFAULT_DATA = "./var"
 MAX_PORT = 65535
+
+_VARIABLES_BEGIN = "SECURERECV_"
+CONFIG_VARIABLE = _VARIABLES_BEGIN + "CONFIG"
+"""Names the TOML file."""
+PASSWORD_VARIABLE = _VARIABLES_BEGIN + "PASSWORD"
+TOKEN_VARIABLE = _VARIABLES_BEGIN + "TOKEN"
+"""Are the client's, and may be there when a server starts as well."""
 
 # More digits than any limit has; Python refuses to read thousands of them.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -36,7 +44,7 @@ class Settings:
     proto: str = "both"
     port: int = DEFAULT_PORT
     interface: str = ""
-    data: Path = field(factory=lambda: Path("var").absolute())
+    data: Path = field(factory=lambda: Path(DEFAULT_DATA).absolute())
     keep: int = 5
     anonymous: bool = True
     scanner: str = "auto"
@@ -63,20 +71,25 @@ class Option:
         name: as on the command line, without the dashes.
         parse: turns the written form into the value; raises `OperatorError`.
         metavar: what stands for the value in help; empty for a switch.
-        help: one line.
+        words: one line of help, in which ``{}`` stands for the default.
         attribute: the name in `Settings`.
     """
 
     name: str
     parse: Callable[[str], Any]
     metavar: str
-    help: str
+    words: str
     attribute: str = Factory(lambda self: self.name.replace("-", "_"), takes_self=True)
+
+    @property
+    def help(self) -> str:
+        """What it does, in one line, and what it is when nobody sets it."""
+        return self.words.format(fields_dict(Settings)[self.attribute].default)
 
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return "SECURERECV_" + self.name.upper().replace("-", "_")
+        return _VARIABLES_BEGIN + self.name.upper().replace("-", "_")
 
     @property
     def is_switch(self) -> bool:
@@ -161,17 +174,17 @@ OPTIONS: tuple[Option, ...] = (
         "proto",
         _one_of("tcp", "udp", "both"),
         "tcp|udp|both",
-        "what to receive on (both)",
+        "what to receive on ({})",
     ),
     Option(
         "port",
         _number(0, MAX_PORT),
         "N",
-        f"the port ({DEFAULT_PORT}); 0 takes a free one and prints it",
+        "the port ({}); 0 takes a free one and prints it",
     ),
     Option("interface", str, "ADDR", "the address to listen on (all)"),
-    Option("data", _path, "DIR", "the data folder (./var)"),
-    Option("keep", _number(1, MAX_KEEP), "N", "messages that a box keeps (5)"),
+    Option("data", _path, "DIR", f"the data folder ({DEFAULT_DATA})"),
+    Option("keep", _number(1, MAX_KEEP), "N", "messages that a box keeps ({})"),
     Option(
         "no-anonymous",
         _off,
@@ -183,25 +196,25 @@ OPTIONS: tuple[Option, ...] = (
         "scanner",
         _scanner,
         "auto|spawn|unix:PATH|tcp:HOST:PORT|none",
-        "the clamd that scans files (auto)",
+        "the clamd that scans files ({})",
     ),
     Option(
         "signatures",
         _path,
         "DIR",
-        "virus signatures for --scanner spawn (/var/lib/clamav)",
+        "virus signatures for --scanner spawn ({})",
     ),
     Option(
         "max-message",
         _number(1, MAX_MESSAGE_BYTES),
         "BYTES",
-        "the largest message taken (1048576)",
+        "the largest message taken ({})",
     ),
     Option(
         "max-file",
         _number(1, MAX_FILE_BYTES),
         "BYTES",
-        "the largest file taken (104857600)",
+        "the largest file taken ({})",
     ),
     Option(
         "cert", _path, "FILE", "a TLS certificate chain, PEM (else one is self-made)"
@@ -213,7 +226,7 @@ OPTIONS: tuple[Option, ...] = (
         "URL",
         "postgresql://…, or sqlite:///… (SQLite in the data folder)",
     ),
-    Option("log-format", _one_of("text", "json"), "text|json", "how to log (text)"),
+    Option("log-format", _one_of("text", "json"), "text|json", "how to log ({})"),
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -237,9 +250,10 @@ def load(
         OperatorError: something written is wrong; the message names the
             place and the value.
     """
+    _refuse_unknown(environment)
     values: dict[str, Any] = {}
-    if config is None and environment.get("SECURERECV_CONFIG"):
-        config = Path(environment["SECURERECV_CONFIG"])
+    if config is None and environment.get(CONFIG_VARIABLE):
+        config = Path(environment[CONFIG_VARIABLE])
     if config is not None:
         values.update(_from_file(config))
     for option in OPTIONS:
@@ -252,11 +266,21 @@ def load(
     return Settings(**values)
 
 
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = {option.variable for option in OPTIONS}
+    known |= {CONFIG_VARIABLE, PASSWORD_VARIABLE, TOKEN_VARIABLE}
+    for name in environment:
+        if name.startswith(_VARIABLES_BEGIN) and name not in known:
+            raise OperatorError(f"{name}: there is no such option")
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise OperatorError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OperatorError(f"{path}: {error}") from None
     values: dict[str, Any] = {}
     for name, value in table.items():

@@ -1,5 +1,6 @@
 """``twistd securerecv``: options in, a service that knows how to fail politely."""
 
+import resource
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -74,14 +75,20 @@ class ReceiverProcess(Service):
 
     Args:
         receiver: the service proper.
+        reactor: what it runs on.
         log_file: where the log goes, or None to leave it to twistd.
         screen: where the banner goes, or None for nowhere.
     """
 
     def __init__(
-        self, receiver: Receiver, log_file: TextIO | None, screen: TextIO | None
+        self,
+        receiver: Receiver,
+        reactor: Any,
+        log_file: TextIO | None,
+        screen: TextIO | None,
     ) -> None:
         self._receiver = receiver
+        self._reactor = reactor
         self._log_file = log_file
         self._screen = screen
 
@@ -95,6 +102,8 @@ class ReceiverProcess(Service):
     def privilegedStartService(self) -> None:
         """Start, or end the process."""
         super().privilegedStartService()
+        # What a crash left behind would hold messages and keys in clear.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             self._receiver.privilegedStartService()
         except SecurerecvError as error:
@@ -107,6 +116,10 @@ class ReceiverProcess(Service):
             self._receiver.startService()
         except SecurerecvError as error:
             _fail(error, 1)
+        # Whoever has seen it may press Ctrl-C, which nobody heeds before.
+        self._reactor.callWhenRunning(self._show_banner)
+
+    def _show_banner(self) -> None:
         if self._screen is not None:
             self._screen.write(banner(self._receiver))
             self._screen.flush()
@@ -131,10 +144,13 @@ def makeService(options: Options) -> ReceiverProcess:
             log_file = sys.stdout
         elif path is not None:
             log_file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - open to the end
+    # Every line of a log for programs is for programs.
+    screen = sys.stderr if options.settings.log_format == "json" else sys.stdout
     return ReceiverProcess(
         Receiver(options.settings, reactor),
+        reactor,
         log_file,
-        sys.stdout if in_foreground else None,
+        screen if in_foreground else None,
     )
 
 

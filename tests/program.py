@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 30.0
@@ -43,9 +44,16 @@ class ServerProcess:
 
     Attributes:
         port: where it listens, on 127.0.0.1.
+
+    Args:
+        data: the data folder.
+        words: more options.
+        stderr: where its standard error goes; by default to what it prints.
     """
 
-    def __init__(self, data: Path, *words: str) -> None:
+    def __init__(
+        self, data: Path, *words: str, stderr: int | IO[str] = subprocess.STDOUT
+    ) -> None:
         self._process = subprocess.Popen(
             [
                 str(Path(sys.executable).with_name("twistd")),
@@ -54,14 +62,14 @@ class ServerProcess:
                 *words,
             ],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             env=environment(),
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []
         threading.Thread(target=self._gather, daemon=True).start()
-        self.port = int(self.wait_for(r"^ tcp 127\.0\.0\.1:(\d+)$")[1])
+        self.port = int(self.wait_for(r"\btcp +127\.0\.0\.1:(\d+)")[1])
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until a line is printed that matches."""

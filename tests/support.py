@@ -19,6 +19,7 @@ from securerecv.intake.locksmith import WorkFactors
 from securerecv.net.tls import ClientTls
 from securerecv.service import Receiver
 from securerecv.settings import Settings
+from securerecv.wire.budget import Budget, Share
 
 reactor: Any = _reactor
 
@@ -29,6 +30,11 @@ QUICK = WorkFactors(bcrypt_rounds=4, scrypt_log_n=4)
 def new_folder(test: TestCase) -> Path:
     """Make a data folder path that is the test's own and does not exist yet."""
     return Path(test.mktemp()).absolute()
+
+
+def allowance(total: int) -> Share:
+    """Make an allowance for payloads that nobody else shares."""
+    return Budget(4 * total).share_of("")
 
 
 def add_accounts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.access.passwords import matches
@@ -52,12 +51,15 @@ class LookupTests(SynchronousTestCase):
 class AccountTests(VaultTests):
     """The accounts in the database."""
 
-    def set_password(self, account_id: int, *, code: bytes | None) -> None:
+    def set_password(
+        self, account_id: int, *, code: bytes | None, before: bytes = b"hash"
+    ) -> None:
         """Change what opens an account."""
         with self.engine.begin() as connection:
             accounts.set_password(
                 connection,
                 account_id,
+                before=before,
                 password_hash=b"new hash",
                 wrapped_by_password=b"new wrap",
                 wrapped_by_code=code,
@@ -87,8 +89,18 @@ class AccountTests(VaultTests):
         """Hash and wrapped key change together, the code only if it is given."""
         owner = self.add_owner("alice")
         other = self.add_owner("bob")
-        for code, expected in ((None, b"-"), (b"new code", b"new code")):
-            self.set_password(owner.account.id, code=code)
+        for before, code, expected in (
+            (b"-", None, b"-"),
+            (b"new hash", b"new code", b"new code"),
+        ):
+            self.assertRaises(
+                UnknownAccountError,
+                self.set_password,
+                owner.account.id,
+                code=code,
+                before=b"changed meanwhile",
+            )
+            self.set_password(owner.account.id, code=code, before=before)
             found = self.find("alice")
             if found is None:
                 self.fail("the account is gone")
@@ -344,8 +356,8 @@ class AccountBookTests(VaultTests):
         """When the store cannot be used every command says so, and no more."""
         self.book.add("alice", "word")
         with self.engine.begin() as connection:
-            for table in ("message", "epoch", "account"):
-                connection.execute(text(f"DROP TABLE {table}"))
+            for table in reversed(schema.metadata.sorted_tables):
+                table.drop(connection)
         for method, arguments in (
             ("count", ()),
             ("add", ("bob", "word")),

@@ -64,6 +64,18 @@ class AnnouncerTests(SynchronousTestCase):
             [slow.heard, self.ear.heard, other.heard], [[], [MESSAGE], [MESSAGE]]
         )
 
+    def test_one_fails(self) -> None:
+        """A watcher whose end is broken keeps nobody else from hearing."""
+
+        def fail(_message: Message) -> bool:
+            raise OSError
+
+        self.announcer.watch("alice", fail)
+        self.announcer.watch("alice", self.ear.listen)
+        self.announcer.announce("alice", MESSAGE)
+        self.assertEqual(self.ear.heard, [MESSAGE])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
     def test_unwatch(self) -> None:
         """Who stops watching is not told any more; the others are."""
         other = Ear()

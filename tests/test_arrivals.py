@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.errors import ErrorCode, StorageFullError
 from securerecv.limits import EPOCH_S
 from securerecv.vault import arrivals as arrivals_module
-from securerecv.vault import boxes
+from securerecv.vault import boxcache, boxes
 from securerecv.vault.arrivals import Arrivals, Refusals
 from securerecv.vault.database import BUSY_TIMEOUT_S, storage_error
 from securerecv.vault.schema import account, arrival, epoch, message
@@ -290,7 +290,7 @@ class ArrivalTests(VaultTests):
         self.assertIsNotNone(wanted)
         self.reactor.now_s += EPOCH_S
         arrivals.idle()
-        epochs_held = [box.epoch for box in arrivals._boxes.values()]
+        epochs_held = [box.epoch for box in arrivals._cache._boxes.values()]
         self.assertEqual(set(epochs_held), {None})
 
     def test_old_epochs(self) -> None:
@@ -338,8 +338,8 @@ class ArrivalTests(VaultTests):
 
     def test_small_caches(self) -> None:
         """With room for few names all of them are still found or refused."""
-        self.patch(arrivals_module, "MAX_CACHED_BOXES", 3)
-        self.patch(arrivals_module, "MAX_CACHED_UNKNOWN_NAMES", 2)
+        self.patch(boxcache, "MAX_CACHED_BOXES", 3)
+        self.patch(boxcache, "MAX_CACHED_UNKNOWN_NAMES", 2)
         arrivals, connection = self.open_arrivals()
         others = [self.add_owner(f"user{n}") for n in range(6)]
         names = [owner.name for owner in others]
@@ -349,15 +349,15 @@ class ArrivalTests(VaultTests):
             spelt = [(name.upper(), round_) for name in names]
             (refused,) = arrivals.commit([group_of(*sent, *unknown, *spelt)])
             self.assertEqual(sorted(refused), list(range(6, 11)))
-            self.assertLessEqual(len(arrivals._boxes), 4)
-            self.assertLessEqual(len(arrivals._unknown), 2)
+            self.assertLessEqual(len(arrivals._cache), 3)
+            self.assertLessEqual(len(arrivals._cache._unknown), 2)
         arrivals.settle()
         for owner in others:
             self.assertEqual(self.settled(connection, owner), [b"1", b"1", b"2", b"2"])
 
     def test_small_caches_and_removal(self) -> None:
         """A removed account is refused even if its name was just pushed out."""
-        self.patch(arrivals_module, "MAX_CACHED_BOXES", 3)
+        self.patch(boxcache, "MAX_CACHED_BOXES", 3)
         arrivals, connection = self.open_arrivals()
         owners = [self.add_owner(f"user{n}") for n in range(4)]
         arrivals.commit([group_of((owners[0].name, b"1"))])

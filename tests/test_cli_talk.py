@@ -262,11 +262,11 @@ class SendTests(CommandTests):
     async def test_refusals(self) -> None:
         """What the server refuses is said in one line, with exit 1."""
         send = ("send", self.server, "--pin", self.pin, "--to")
-        await self.fails(1, "no-mailbox", *send, "nobody", "hi")
-        words = "too-large a message has at most 1048576 bytes"
-        await self.fails(1, words, *send, "alice", stdin=bytes(1048577))
+        words = "securerecv: there is no such user (no-mailbox)"
+        await self.fails(1, words, *send, "nobody", "hi")
+        await self.fails(1, " (too-large)\n", *send, "alice", stdin=bytes(1048577))
         login = ("--user", "bob", "--password-stdin")
-        await self.fails(1, "auth ", *send, "alice", *login, "hi", stdin=b"wrong\n")
+        await self.fails(1, " (auth)", *send, "alice", *login, "hi", stdin=b"wrong\n")
         words = "most 4096 bytes"
         await self.fails(1, words, *send, "alice", *login, "hi", stdin=b"x" * 5000)
 
@@ -467,7 +467,7 @@ class TrustTests(CommandTests):
         def accept(process: Any) -> None:
             process.expect_exact("(yes/no)")
             process.sendline("y")
-            process.expect("no-mailbox")
+            process.expect("no such user")
 
         self.assertEqual(await self.at_terminal(*send, then=accept), 1)
 
@@ -628,7 +628,7 @@ class WatchTests(CommandTests):
         await self.receiver.stopService()
         settings = attrs.evolve(self.settings, port=self.port, anonymous=False)
         receiver: Receiver = start_receiver(self, settings)
-        words = "not-allowed"
+        words = "(not-allowed)"
         await self.fails(1, words, "watch", self.server, "--pin", receiver.identity.pin)
 
 
@@ -657,6 +657,7 @@ class MainTests(SynchronousTestCase):
             code, out, _ = self.run_main(name, "-h")
             self.assertEqual(code, 0)
             self.assertIn(f"Usage: securerecv {name} [OPTIONS] SERVER", out)
+            self.assertEqual("anonymous" in out, name != "last")
 
     def test_every_command(self) -> None:
         """Every command of the table is there, under its name."""

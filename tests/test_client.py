@@ -31,7 +31,8 @@ from securerecv.client.errors import (
 )
 from securerecv.client.keepalive import PING_INTERVAL_S, keep_alive
 from securerecv.client.knownservers import KnownServers, default_path
-from securerecv.client.tcp import CONNECT_TIMEOUT_S, TcpChannel, _tls_words
+from securerecv.client.tcp import CONNECT_TIMEOUT_S, TcpChannel
+from securerecv.client.tlswords import tls_words
 from securerecv.client.trust import Trust, only, parse_pins
 from securerecv.errors import ErrorCode, MisuseError, OperatorError, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MIN_PAYLOAD_BYTES_PER_S
@@ -639,9 +640,9 @@ class UnreachableTests(TestCase):
     def test_tls_words(self) -> None:
         """OpenSSL's last reason is passed on, where it gives any."""
         reasons = [("", "", "first"), ("SSL routines", "", "last")]
-        self.assertEqual(_tls_words(SSL.Error(reasons)), "last")
+        self.assertEqual(tls_words(SSL.Error(reasons)), "last")
         for error in (SSL.SysCallError(-1, "Unexpected EOF"), SSL.Error()):
-            self.assertEqual(_tls_words(error), "the handshake was broken off")
+            self.assertEqual(tls_words(error), "the handshake was broken off")
 
     async def test_no_tls(self) -> None:
         """A server without TLS, or that hangs up at once, is named as such."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.limits import GOODBYE_S
 from securerecv.net.gate import Gate
+from securerecv.wire.verbs import Standing
 
 
 @define(eq=False)
@@ -57,7 +58,7 @@ class Connection:
     def log_in(self) -> Connection:
         """Be let in, shake hands, and log in."""
         self.say_hello()
-        self.gate.came_in(self)
+        self.gate.came_in(self, Standing.USER)
         return self
 
 
@@ -101,7 +102,7 @@ class ArrivalTests(SynchronousTestCase):
         one, two, three = (Connection(gate).say_hello() for _ in range(3))
         four = Connection(gate).say_hello()
         self.assert_gone([one], [two, three, four])
-        gate.came_in(two)
+        gate.came_in(two, Standing.USER)
         five = Connection(gate).say_hello()
         self.assert_gone([one, three], [two, four, five])
 
@@ -117,6 +118,19 @@ class ArrivalTests(SynchronousTestCase):
         self.assertEqual(len(gate), 2)
         gate.leave(users[0])
         self.assertTrue(gate.arrive(outside))
+
+    def test_anonymous_go_last(self) -> None:
+        """Anonymous sessions make way when there are no newcomers left."""
+        gate = Gate(total=3)
+        anonymous = Connection(gate).say_hello()
+        gate.came_in(anonymous, Standing.ANONYMOUS)
+        Connection(gate).log_in()
+        newcomer = Connection(gate).say_hello()
+        Connection(gate).log_in()
+        self.assertEqual([newcomer.fate, anonymous.fate], [["made way"], []])
+        Connection(gate).log_in()
+        self.assertEqual(anonymous.fate, ["made way"])
+        self.assertFalse(gate.arrive(Connection(gate)))
 
     def test_per_address(self) -> None:
         """Who has too many connections gives way to itself, not to others."""
@@ -152,7 +166,7 @@ class ArrivalTests(SynchronousTestCase):
         self.assertEqual(len(gate), 1)
         self.assertFalse(gate.arrive(Connection(gate)))
         self.assert_gone([gone], [user])
-        gate.came_in(gone)
+        gate.came_in(gone, Standing.USER)
         self.assertFalse(gate.arrive(Connection(gate)))
         self.assert_gone([gone], [user])
 

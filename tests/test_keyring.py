@@ -19,6 +19,8 @@ from securerecv.vault.keyring import Keyring, open_keyring, write_private
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS = ("server-secret", "sealing-key")
 PRIVATE = (*SECRETS, "tls-key.pem")
+DERIVED = ("name_key", "password_key", "mailbox_key", "token_key")
+NAMES = (*DERIVED, "sealing_public_key")
 
 # Runs a statement in a process whose files can have so many bytes and no more,
 # as on a disk that is full.
@@ -33,6 +35,19 @@ try:
     {}
 except (OperatorError, OSError) as error:
     print(type(error).__name__, error)
+"""
+
+_OPEN = """
+import sys
+from pathlib import Path
+from securerecv.vault.keyring import open_keyring
+print("ready", flush=True)
+sys.stdin.readline()
+keyring = open_keyring(Path(sys.argv[1]))
+secrets = keyring.name_key + keyring.sealing_public_key
+import hashlib
+secrets += keyring.certificate.read_bytes() + keyring.certificate_key.read_bytes()
+print(hashlib.sha256(secrets).hexdigest())
 """
 
 
@@ -72,7 +87,7 @@ class KeyringTests(SynchronousTestCase):
 
     def assert_same(self, first: Keyring, second: Keyring) -> None:
         """See that two keyrings hold the same keys."""
-        for name in ("name_key", "password_key", "mailbox_key", "sealing_public_key"):
+        for name in NAMES:
             self.assertEqual(getattr(first, name), getattr(second, name))
         self.assertEqual(first.certificate, second.certificate)
         self.assertEqual(first.certificate_key, second.certificate_key)
@@ -92,18 +107,18 @@ class KeyringTests(SynchronousTestCase):
         """Two data folders share no key."""
         one = open_keyring(self.data)
         other = open_keyring(self.data.with_name("other"))
-        for name in ("name_key", "password_key", "mailbox_key", "sealing_public_key"):
+        for name in NAMES:
             self.assertNotEqual(getattr(one, name), getattr(other, name))
         self.assertNotEqual(
             one.certificate_key.read_bytes(), other.certificate_key.read_bytes()
         )
 
     def test_derived_keys(self) -> None:
-        """The three keys from the server's secret differ, and none is it."""
+        """The four keys from the server's secret differ, and none is it."""
         keyring = open_keyring(self.data)
         secret = bytes.fromhex((self.keys / "server-secret").read_text())
-        keys = {keyring.name_key, keyring.password_key, keyring.mailbox_key, secret}
-        self.assertEqual(len(keys), 4)
+        keys = {secret, *(getattr(keyring, name) for name in DERIVED)}
+        self.assertEqual(len(keys), 5)
         self.assertEqual({len(key) for key in keys}, {32})
 
     def test_modes(self) -> None:
@@ -224,6 +239,45 @@ class KeyringTests(SynchronousTestCase):
         """A folder below a file is refused in one line."""
         self.data.parent.write_text("")
         self.assert_refused(str(self.data.parent))
+
+    def test_two_at_once(self) -> None:
+        """Processes that start on a new folder together end up with the same keys."""
+        for number in range(4):
+            data = self.data / str(number)
+            processes = [
+                subprocess.Popen(
+                    [sys.executable, "-c", _OPEN, str(data)],
+                    cwd=ROOT,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+                for _ in range(3)
+            ]
+            for process in processes:
+                assert process.stdout is not None
+                self.assertEqual(process.stdout.readline(), "ready\n")
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            printed = {process.communicate(timeout=30)[0] for process in processes}
+            self.assertEqual(len(printed), 1, printed)
+            self.assertRegex(printed.pop(), r"\A[0-9a-f]{64}\n\Z")
+
+    def test_folder_is_durable(self) -> None:
+        """A new folder is on disk, and so is each on the way to it, before keys."""
+        synced: list[str] = []
+
+        def fsync(descriptor: int) -> None:
+            synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+        self.patch(os, "fsync", fsync)
+        open_keyring(self.data)
+        way = [str(path) for path in reversed(self.keys.parents)]
+        start = synced.index(str(self.data.parent.parent))
+        self.assertEqual(synced[start : start + 3], way[-3:])
 
     def test_nothing_in_repr(self) -> None:
         """A keyring in a log line shows paths only."""

@@ -6,6 +6,7 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.trial.unittest import TestCase
 
 from securerecv import limits
+from securerecv.intake.accountbook import open_account_book
 from securerecv.intake.locksmith import WorkFactors
 from securerecv.settings import Settings
 from tests.support import (
@@ -76,6 +77,22 @@ class LoginTests(TestCase):
         self.assertIn(guesses, (free + 1, free + 2))
         self.assertRegex(answer[0], r"^-ERR rate .* wait \d+ s$")
         self.assertEqual(await guesser.ask("LOGIN bob b"), ["+OK you are bob"])
+
+    async def test_password_changed_meanwhile(self) -> None:
+        """A login that was under way with the old password does not succeed."""
+        crowd = [await connect(self, self.receiver) for _ in range(12)]
+        for talker in crowd:
+            talker.say("LOGIN alice a")
+        await pause(0.03)
+        book = open_account_book(self.settings, SLOW)
+        book.change_password("alice", "a", "b")
+        book.close()
+        waiting = [talker for talker in crowd if not talker.heard]
+        self.assertGreater(len(waiting), 0)
+        for talker in waiting:
+            answer = await talker.answer()
+            self.assertTrue(answer[0].startswith("-ERR auth "), answer)
+        self.assertEqual(await crowd[0].ask("LOGIN alice b"), ["+OK you are alice"])
 
     async def test_leaving_early(self) -> None:
         """A peer that hangs up during its login leaves nothing behind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from subprocess import STDOUT
+from typing import IO
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -44,6 +47,12 @@ class ProgramTests(SynchronousTestCase):
         """Run ``securerecv account``."""
         flag = [] if words[0] == "remove" else ["--password-stdin"]
         return run("account", *words, *flag, "--data", str(self.data), given=given)
+
+    def start(self, *words: str, stderr: int | IO[str] = STDOUT) -> ServerProcess:
+        """Start a server that does not outlive the test, however that ends."""
+        process = ServerProcess(self.data, *words, stderr=stderr)
+        self.addCleanup(process.end, signal.SIGKILL)
+        return process
 
     def client(self, port: int) -> SClient:
         """Open a terminal with ``openssl s_client`` in it."""
@@ -103,7 +112,9 @@ class PersonTests(ProgramTests):
             self.assertEqual(self.box(process.port, "rabbit")[1], "secret")
             done = self.account("passwd", "alice", given="wonder land\nhare\n")
             self.assertEqual(done.returncode, 1)
-            self.assertEqual(done.stderr, "securerecv: auth that is not the password\n")
+            self.assertEqual(
+                done.stderr, "securerecv: that is not the password (auth)\n"
+            )
             done = self.account("recover", "alice", given=f"{self.code}\nhole\n")
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(self.box(process.port, "hole")[1], "secret")
@@ -124,6 +135,9 @@ class PersonTests(ProgramTests):
             pin = process.wait_for(r"^ pin +(sha256//\S{44})$")[1]
             process.wait_for(r"^ sealing key +x25519 [0-9a-f]{64}$")
             process.wait_for("legal use only")
+            rows = [process.wait_for(rf"^ {n} +")[0] for n in ("tcp", "data", "pin")]
+            self.assertEqual(len({len(row) for row in rows}), 1)
+            process.wait_for(r"^ tcp +127")
             command = process.wait_for("^   (openssl s_client .*)$")[1]
             done = subprocess.run(
                 command.split(),
@@ -205,7 +219,7 @@ class DurabilityTests(ProgramTests):
     def test_kill(self) -> None:
         """After kill -9 amid a stream, acknowledged messages are there."""
         for moment in (200, 1700):
-            process = ServerProcess(self.data)
+            process = self.start()
             acknowledged = self._stream(process, moment)
             with server(self.data) as again:
                 box = self.box(again.port)[1:-2:2]
@@ -311,6 +325,22 @@ class OperatorTests(ProgramTests):
                 self.refuses(*words, data=elsewhere),
             )
 
+    def test_interface(self) -> None:
+        """An address that this machine does not have is what is blamed."""
+        for address in ("nonsense.invalid", "192.0.2.1"):
+            line = self.refuses("--interface", address)
+            self.assertTrue(line.startswith(f"--interface {address}: "), line)
+            self.assertNotIn("Errno", line)
+
+    def test_two_servers_on_one_store(self) -> None:
+        """Two servers do not work on one SQLite file either."""
+        store = self.data.with_name("elsewhere.sqlite3")
+        words = ("--store", f"sqlite:///{store}")
+        other = self.data.with_name("copy")
+        shutil.copytree(self.data, other)
+        with server(self.data, *words):
+            self.assertIn("a server is running", self.refuses(*words, data=other))
+
     def test_certificate(self) -> None:
         """An own certificate is used; a key that does not fit it is refused."""
         folder = self.data.with_name("certificates")
@@ -339,7 +369,7 @@ class OperatorTests(ProgramTests):
 
     def test_stop(self) -> None:
         """A server that is told to stop says goodbye and leaves nothing open."""
-        process = ServerProcess(self.data)
+        process = self.start()
         client = self.client(process.port)
         for _ in range(4):
             client.read()
@@ -352,17 +382,26 @@ class OperatorTests(ProgramTests):
         self.assertEqual((self.data / "store.sqlite3-wal").exists(), False)
 
     def test_json_log(self) -> None:
-        """A log for programs is one JSON object a line, also for what fails."""
-        log = self.data.with_name("log.json")
-        process = ServerProcess(self.data, "--log-format", "json")
+        """A log for programs is one JSON object a line, and nothing else."""
+        screen = Path(self.mktemp())
+        with screen.open("w") as file:
+            process = self.start("--log-format", "json", stderr=file)
         client = self.client(process.port)
         client.type("LOGIN alice wrong-password\nQUIT\n")
         client.read_all()
         printed = process.end()
-        log.write_text(printed)
-        events = [json.loads(row) for row in printed.splitlines() if row[:1] == "{"]
+        events = [json.loads(row) for row in printed.splitlines()]
         texts = [event["text"] for event in events]
         self.assertIn("login refused to 127.0.0.1", texts)
+        shown = screen.read_text()
+        for row in (r"pin +(\S+)", r"sealing key +(x25519 \S+)", r"tcp +(\S+:\d+)"):
+            match = re.search(f"^ {row}$", shown, re.MULTILINE)
+            if match is None:
+                self.fail(shown)
+            self.assertIn(match[1], " ".join(texts))
+        places = {event["from"] for event in events}
+        self.assertIn("service", places)
+        self.assertFalse(places & {"-", "log_legacy", "securerecv.service"})
         self.assertTrue(all(event["time"].endswith("Z") for event in events))
         for word in ("alice", "wrong-password"):
             self.assertNotIn(word, "\n".join(texts))

@@ -11,10 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MAX_SKIPPED_PAYLOAD_BYTES
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Budget, Share
 from securerecv.wire.lines import Post
 from securerecv.wire.reader import Item, Reader, Refused, Request
 from securerecv.wire.verbs import VERBS, Verb
+from tests.support import allowance
 
 LIMIT = 200
 TOTAL = 100_000
@@ -31,9 +32,9 @@ def _nobody(verb: Verb) -> None:
         raise PeerError(ErrorCode.LOGIN_FIRST, "not you")
 
 
-def make(budget: Budget | None = None, limit: int = LIMIT) -> Reader:
+def make(budget: Share | None = None, limit: int = LIMIT) -> Reader:
     """Make a reader for somebody who may use every verb."""
-    return Reader(limit, budget or Budget(TOTAL), _anybody)
+    return Reader(limit, budget or allowance(TOTAL), _anybody)
 
 
 def read(reader: Reader, *pieces: bytes, many: int = 1000) -> list[Item]:
@@ -147,7 +148,7 @@ class CuttingTests(SynchronousTestCase):
     @settings(deadline=None)
     def test_limits_hold(self, pieces: list[bytes]) -> None:
         """Nothing makes a reader raise, keep too much, or lose its budget."""
-        budget = Budget(TOTAL)
+        budget = allowance(TOTAL)
         reader = make(budget)
         taken = 0
         for piece in pieces:
@@ -178,7 +179,7 @@ class LineTests(SynchronousTestCase):
                 data = line + end + b"PING\n"
                 single = [data[at : at + 1] for at in range(len(data))]
                 for pieces in ([data], single, [line, end, b"PING\n"]):
-                    first, second = read(make(budget=Budget(TOTAL)), *pieces)
+                    first, second = read(make(budget=allowance(TOTAL)), *pieces)
                     if size > MAX_LINE_BYTES:
                         self.assertIs(code_of(first), ErrorCode.TOO_LARGE)
                     else:
@@ -316,7 +317,7 @@ class PayloadTests(SynchronousTestCase):
         """The payload of someone who may not send is never taken for requests."""
         data = b"SEND bob 10\nQUIT\nQUIT\n\r\nSEND bob 0\n\nPING\n"
         for pieces in every_cut(data):
-            items = read(Reader(LIMIT, Budget(TOTAL), _nobody), *pieces)
+            items = read(Reader(LIMIT, allowance(TOTAL), _nobody), *pieces)
             codes = [code_of(item) for item in items[:2]]
             self.assertEqual(codes, [ErrorCode.LOGIN_FIRST] * 2)
             self.assertEqual(items[2:], [PING])
@@ -327,7 +328,7 @@ class PayloadTests(SynchronousTestCase):
         for end in (b"x\n", b"\rx", b"\r\r\n", b"PING\n"):
             data = b"#t SEND bob 3\nabc" + end + b"\nPING\n"
             for pieces in every_cut(data):
-                budget = Budget(TOTAL)
+                budget = allowance(TOTAL)
                 reader = make(budget)
                 self.assertEqual(plain(read(reader, *pieces)), [usage])
                 self.assertTrue(reader.broken)
@@ -401,12 +402,12 @@ class ManyTests(SynchronousTestCase):
 
     def test_budget(self) -> None:
         """They take from the budget; those it has no room for are left to `next`."""
-        reader = make(Budget(5))
+        reader = make(allowance(5))
         reader.feed(self.DATA)
         self.assertEqual(len(reader.posts(100, 100)), 2)
         self.assertEqual(reader.posts(100, 100), [])
         self.assertIsInstance(reader.next(), Refused)
-        budget = Budget(20)
+        budget = allowance(20)
         reader = make(budget)
         reader.feed(self.DATA)
         self.assertEqual(len(reader.posts(100, 100)), 10)
@@ -442,7 +443,7 @@ class ManyTests(SynchronousTestCase):
 
     def test_not_allowed(self) -> None:
         """Who may not send is not served faster."""
-        reader = Reader(LIMIT, Budget(TOTAL), _nobody)
+        reader = Reader(LIMIT, allowance(TOTAL), _nobody)
         reader.feed(self.DATA)
         self.assertEqual(reader.posts(100, 100), [])
 
@@ -452,7 +453,7 @@ class BudgetTests(SynchronousTestCase):
 
     def test_take(self) -> None:
         """What is there can be taken, to the last byte, and given back."""
-        budget = Budget(10)
+        budget = allowance(10)
         self.assertTrue(budget.take(4))
         self.assertFalse(budget.take(7))
         self.assertEqual(budget.left, 6)
@@ -462,6 +463,20 @@ class BudgetTests(SynchronousTestCase):
         budget.give_back(10)
         self.assertEqual(budget.left, 10)
 
+    def test_shares(self) -> None:
+        """One address has a quarter of all, whatever others have; all is the sum."""
+        budget = Budget(100)
+        first = budget.share_of("first")
+        self.assertFalse(first.take(26))
+        self.assertTrue(first.take(20))
+        self.assertFalse(budget.share_of("first").take(6))
+        for other in ("second", "third", "fourth"):
+            self.assertTrue(budget.share_of(other).take(25))
+        self.assertFalse(budget.share_of("fifth").take(6))
+        self.assertTrue(budget.share_of("fifth").take(5))
+        first.give_back(20)
+        self.assertEqual((budget.left, first.left), (20, 20))
+
     def test_posts_take(self) -> None:
         """A post holds as much of the budget as its body is long."""
         for data in (
@@ -470,7 +485,7 @@ class BudgetTests(SynchronousTestCase):
             b"SEND bob 5\nhello\n",
         ):
             for pieces in every_cut(data):
-                budget = Budget(TOTAL)
+                budget = allowance(TOTAL)
                 self.assertEqual(
                     read(make(budget), *pieces), [Post("bob", b"hello", "")]
                 )
@@ -478,7 +493,7 @@ class BudgetTests(SynchronousTestCase):
 
     def test_only_what_came_is_taken(self) -> None:
         """An announced payload costs nothing until its bytes are there."""
-        budget = Budget(TOTAL)
+        budget = allowance(TOTAL)
         reader = make(budget)
         read(reader, b"SEND bob 50\nabc")
         self.assertEqual(budget.left, TOTAL - 3)
@@ -494,7 +509,7 @@ class BudgetTests(SynchronousTestCase):
             b"#t SEND bob 5\nQUIT\n\nPING\n",
         ):
             for pieces in every_cut(data):
-                budget = Budget(4)
+                budget = allowance(4)
                 reader = make(budget)
                 items = read(reader, *pieces)
                 self.assertIs(code_of(items[0]), ErrorCode.BUSY)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv import limits
 from securerecv.errors import ErrorCode, MisuseError, PeerError
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Share
 from securerecv.wire.lines import NOTICE, Answer
 from securerecv.wire.session import (
     MAX_QUEUED_ANSWERS,
@@ -24,6 +24,7 @@ from securerecv.wire.session import (
     Terms,
 )
 from securerecv.wire.verbs import VERBS, Standing
+from tests.support import allowance
 
 TOTAL = 64 * 1024 * 1024
 TERMS = Terms(1000, 5000, 7, anonymous=True, sealing_key=bytes(range(32)))
@@ -63,11 +64,11 @@ FOR_USERS = {"TOKEN NEW", "TOKEN LIST", "TOKEN DROP", "PASSWD"}
 def enter(
     standing: Standing = Standing.USER,
     terms: Terms = TERMS,
-    budget: Budget | None = None,
+    budget: Share | None = None,
     now: float = 0.0,
 ) -> Session:
     """Make a session of somebody who has got so far; the greeting is taken."""
-    session = Session(terms, budget or Budget(TOTAL), now)
+    session = Session(terms, budget or allowance(TOTAL), now)
     session.standing = standing
     session.name = NAMES[standing]
     session.data_to_send()
@@ -112,7 +113,7 @@ class GreetingTests(SynchronousTestCase):
 
     def test_greeting(self) -> None:
         """Four lines: who, notice, limits, hint."""
-        session = Session(TERMS, Budget(TOTAL), 0)
+        session = Session(TERMS, allowance(TOTAL), 0)
         self.assertEqual(
             hear(session),
             "* securerecv/1 ready\n"
@@ -125,7 +126,7 @@ class GreetingTests(SynchronousTestCase):
     def test_without_anonymous(self) -> None:
         """Where nobody may be anonymous, nobody is told to be."""
         terms = Terms(1, 2, 3, anonymous=False, sealing_key=bytes(32))
-        greeting = hear(Session(terms, Budget(TOTAL), 0))
+        greeting = hear(Session(terms, allowance(TOTAL), 0))
         self.assertIn(" keep=3 anonymous=no\n", greeting)
         self.assertIn("* HINT LOGIN <user> <password>; HELP lists", greeting)
 
@@ -339,7 +340,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_after_the_peer_has_gone(self) -> None:
         """Messages in flight at the end can still be answered, and are let go."""
-        budget = Budget(TOTAL)
+        budget = allowance(TOTAL)
         session = enter(budget=budget)
         [posts] = say(session, "SAY bob abc\nLAST\nSEND bob 9\nxx")
         self.assertEqual(budget.left, TOTAL - 3)
@@ -353,7 +354,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_close_amid_a_payload(self) -> None:
         """What was read of an unfinished payload is given back."""
-        budget = Budget(TOTAL)
+        budget = allowance(TOTAL)
         session = enter(budget=budget)
         say(session, "SEND bob 9\nxx")
         self.assertEqual(budget.left, TOTAL - 2)
@@ -426,7 +427,7 @@ class CapTests(SynchronousTestCase):
 
     def test_no_budget(self) -> None:
         """When others hold the whole budget, messages are refused as busy."""
-        budget = Budget(3)
+        budget = allowance(3)
         session = enter(budget=budget)
         [posts] = say(session, "SAY bob abc\n")
         self.assertEqual(say(session, "#b SAY bob d\n#c SEND bob 1\nd\r\n"), [])
@@ -592,7 +593,7 @@ class MisuseTests(SynchronousTestCase):
 
     def test_posts_answered_twice(self) -> None:
         """Messages are answered once: the budget is not given back twice."""
-        budget = Budget(TOTAL)
+        budget = allowance(TOTAL)
         session = enter(budget=budget)
         [posts] = say(session, "SAY bob a\n")
         accept(session, one_post(posts))
@@ -648,7 +649,7 @@ def converse(pieces: list[bytes], turns: Iterable[int]) -> tuple[list[str], byte
     Returns:
         What was carried out, and what the peer heard.
     """
-    budget = Budget(TOTAL)
+    budget = allowance(TOTAL)
     session = enter(budget=budget)
     turn = iter(turns)
     done: list[str] = []

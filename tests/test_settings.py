@@ -248,9 +248,10 @@ class SettingsTests(SynchronousTestCase):
     def test_no_toml(self) -> None:
         """A file that cannot be read is refused by name."""
         path = Path(self.mktemp())
-        self.assertIn(str(path), self.refused({}, path, {}))
+        words = f"{path}: No such file or directory"
+        self.assertEqual(self.refused({}, path, {}), words)
         path.mkdir()
-        self.assertIn(str(path), self.refused({}, path, {}))
+        self.assertEqual(self.refused({}, path, {}), f"{path}: Is a directory")
         binary = Path(self.mktemp())
         binary.write_bytes(b"\xff\xfe")
         self.assertIn(str(binary), self.refused({}, binary, {}))
@@ -262,6 +263,24 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(load({}, None, environment).keep, 1)
         self.assertEqual(load({}, two, environment).keep, 2)
         self.assertEqual(load({}, None, {"SECURERECV_CONFIG": ""}).keep, 5)
+
+    def test_unknown_variables(self) -> None:
+        """A variable that looks like an option and is none is refused by name."""
+        for name in ("SECURERECV_PROT", "SECURERECV_", "SECURERECV_keep"):
+            message = self.refused({}, None, {name: "1", "PROT": "x"})
+            self.assertEqual(message, f"{name}: there is no such option")
+        environment = {"SECURERECV_PASSWORD": "wonder land", "SECURERECVX": ""}
+        self.assertEqual(load({}, None, environment), Settings())
+
+    def test_help(self) -> None:
+        """The help of each option tells its default as it is."""
+        for option in OPTIONS:
+            default = CASES[option.name].default if option.name in CASES else None
+            if option.name == "data":
+                default = "./var"
+            if default not in (None, ""):
+                self.assertIn(f"({default})", option.help)
+            self.assertNotIn("{", option.help)
 
 
 class CommandLineTests(SynchronousTestCase):

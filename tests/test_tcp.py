@@ -208,7 +208,7 @@ class ConversationTests(TestCase):
     async def test_not_here_yet(self) -> None:
         """What this version does not do is refused, and the talk goes on."""
         bob = await logged_in(self, self.receiver, "bob", "builder")
-        for request in (f"PUT bob 3 {'0' * 64} name", "FILES", "GET 1", "TOKEN LIST"):
+        for request in (f"PUT bob 3 {'0' * 64} name", "FILES", "GET 1"):
             answer = await bob.ask(request)
             self.assertTrue(answer[0].startswith("-ERR not-allowed "), answer)
 
@@ -232,6 +232,22 @@ class ConversationTests(TestCase):
         self.assertTrue(answer[0].startswith("+OK "), answer)
         carol = await logged_in(self, self.receiver, "carol", "easter")
         self.assertEqual((await carol.ask("LAST"))[1::2], ["welcome"])
+
+    async def test_another_of_the_name(self) -> None:
+        """A session of a removed account gets nothing of the next of its name."""
+        add_accounts(self.settings, carol="christmas")
+        before = await logged_in(self, self.receiver, "carol", "christmas")
+        await before.ask("SAY carol mine")
+        self.assertEqual((await before.ask("LAST"))[1], "mine")
+        remove_account(self.settings, "carol")
+        add_accounts(self.settings, carol="easter")
+        bob = await logged_in(self, self.receiver, "bob", "builder")
+        number = (await bob.ask("SAY carol yours"))[0].removeprefix("+OK ")
+        for request in ("LAST", f"READ {number}", f"DROP {number}", "PASSWD stolen"):
+            answer = await before.ask(request)
+            self.assertTrue(answer[0].startswith("-ERR auth "), answer)
+        after = await logged_in(self, self.receiver, "carol", "easter")
+        self.assertEqual((await after.ask("LAST"))[1::2], ["yours"])
 
     async def test_account_changed_beside(self) -> None:
         """A session ends when its account is removed or gets another password."""

@@ -1,10 +1,13 @@
 """``securerecv account``: the accounts of a data folder."""
 
 import sys
+from functools import partial
 
 import click
 
 from securerecv.cli.place import settings_of, with_place
+from securerecv.cli.prompts import ask_secret, ask_yes_or_no, read_secret_line
+from securerecv.cli.terminal import visible_line
 from securerecv.intake.accountbook import AccountBook, open_account_book
 
 _from_stdin = click.option(
@@ -14,27 +17,17 @@ _from_stdin = click.option(
 )
 
 
-def _open(place: dict[str, str | None]) -> AccountBook:
-    return open_account_book(settings_of(**place))
+def _open(place: dict[str, str | None], *, make: bool = False) -> AccountBook:
+    return open_account_book(settings_of(**place), make=make)
 
 
-class _Secrets:
-    """Asks for secrets, at the terminal or on standard input."""
+def _secret(what: str, *, from_stdin: bool, is_new: bool = False) -> str:
+    if from_stdin:
+        return read_secret_line(what)
+    return ask_secret(what, instead="--password-stdin", twice=is_new)
 
-    def __init__(self, *, from_stdin: bool) -> None:
-        self._from_stdin = from_stdin
 
-    def ask(self, what: str, *, twice: bool = False) -> str:
-        """Get one; a new one is asked for twice at a terminal."""
-        if not self._from_stdin:
-            answer: str = click.prompt(
-                what, hide_input=True, confirmation_prompt=twice, err=True
-            )
-            return answer
-        line = sys.stdin.readline()
-        if not line:
-            raise click.UsageError(f"standard input ends before the {what.lower()}")
-        return line.rstrip("\r\n")
+_new_password = partial(_secret, "new password", is_new=True)
 
 
 def _show_code(code: str) -> None:
@@ -57,9 +50,9 @@ def account() -> None:
 @_from_stdin
 def add(name: str, *, password_stdin: bool, **place: str | None) -> None:
     """Make an account and print its recovery code."""
-    book = _open(place)
-    password = _Secrets(from_stdin=password_stdin).ask("New password", twice=True)
-    _show_code(book.add(name, password))
+    book = _open(place, make=True)
+    book.check_free(name)
+    _show_code(book.add(name, _new_password(from_stdin=password_stdin)))
 
 
 @account.command()
@@ -74,9 +67,9 @@ def passwd(name: str, *, password_stdin: bool, **place: str | None) -> None:
     the new one.
     """
     book = _open(place)
-    secrets = _Secrets(from_stdin=password_stdin)
-    old = secrets.ask("Present password")
-    book.change_password(name, old, secrets.ask("New password", twice=True))
+    book.check_there(name)
+    old = _secret("present password", from_stdin=password_stdin)
+    book.change_password(name, old, _new_password(from_stdin=password_stdin))
 
 
 @account.command()
@@ -91,9 +84,10 @@ def recover(name: str, *, password_stdin: bool, **place: str | None) -> None:
     first line is the code, the second the new password.
     """
     book = _open(place)
-    secrets = _Secrets(from_stdin=password_stdin)
-    code = secrets.ask("Recovery code")
-    _show_code(book.recover(name, code, secrets.ask("New password", twice=True)))
+    book.check_there(name)
+    code = _secret("recovery code", from_stdin=password_stdin)
+    # Shown first: a code that nobody could read must not replace one that works.
+    book.recover(name, code, _new_password(from_stdin=password_stdin), _show_code)
 
 
 @account.command()
@@ -103,6 +97,9 @@ def recover(name: str, *, password_stdin: bool, **place: str | None) -> None:
 def remove(name: str, *, yes: bool, **place: str | None) -> None:
     """Delete an account and everything in its box."""
     book = _open(place)
+    book.check_there(name)
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {name} and all messages in the box?", abort=True)
+        question = f"Delete {visible_line(name)} and all messages in the box?"
+        if not ask_yes_or_no(question, or_enter=True):
+            raise click.ClickException("nothing was removed")
     book.remove(name)

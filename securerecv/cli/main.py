@@ -16,7 +16,7 @@ import click
 
 from securerecv import __version__
 from securerecv.cli.terminal import visible_line
-from securerecv.errors import SecurerecvError
+from securerecv.errors import PeerError, SecurerecvError
 
 EXIT_NO = 1
 EXIT_INTERRUPTED = 130
@@ -95,6 +95,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = _complain(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
+    except PeerError as error:
+        code = _complain(f"{error.words} ({error.code.value})", EXIT_NO)
     except SecurerecvError as error:
         code = _complain(str(error), EXIT_NO)
     except OSError as error:

@@ -6,18 +6,30 @@ from typing import Any
 
 import click
 
-from securerecv.settings import Settings, load
+from securerecv.errors import OperatorError
+from securerecv.settings import OPTIONS, Settings, load
+
+_WHERE = ("data", "store")
+
+
+class WrongSettingsError(click.ClickException):
+    """What is written in an option, a variable or the file will not do."""
+
+    exit_code = 2
 
 
 def with_place(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where the data is."""
-    options = (
-        click.option("--data", metavar="DIR", help="the data folder (./var)"),
-        click.option("--store", metavar="URL", help="the store, as the server's"),
+    options = [
+        click.option(f"--{option.name}", metavar=option.metavar, help=option.help)
+        for option in OPTIONS
+        if option.name in _WHERE
+    ]
+    options += [
         click.option("--config", metavar="FILE", help="the server's TOML file"),
-    )
-    for option in options:
-        command = option(command)
+    ]
+    for add in reversed(options):
+        command = add(command)
     return command
 
 
@@ -28,8 +40,11 @@ def settings_of(
     Make the settings that the options, the environment and the file say.
 
     Raises:
-        OperatorError: something written is wrong.
+        WrongSettingsError: something written is wrong.
     """
     written = {"data": data, "store": store}
     given = {name: value for name, value in written.items() if value is not None}
-    return load(given, Path(config) if config else None)
+    try:
+        return load(given, Path(config) if config else None)
+    except OperatorError as error:
+        raise WrongSettingsError(str(error)) from None

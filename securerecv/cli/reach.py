@@ -3,23 +3,25 @@
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import field, frozen
 
-from securerecv.cli.prompts import ask_password, ask_yes_or_no, can_ask
+from securerecv.cli.prompts import (
+    ask_secret,
+    ask_yes_or_no,
+    can_ask,
+    read_secret_line,
+)
 from securerecv.cli.terminal import visible_line
 from securerecv.errors import SecurerecvError
+from securerecv.settings import PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     from securerecv.client.address import ServerAddress
     from securerecv.client.client import Client
-
-PASSWORD_VARIABLE = "SECURERECV_PASSWORD"  # noqa: S105 - the name of a variable
-MAX_PASSWORD_LINE_BYTES = 8192
 
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f]")
 
@@ -34,12 +36,14 @@ class Way:
         pins: the keys it may have; none when known servers decide.
         user: who logs in, or None for an anonymous session.
         password: None when it must be asked for.
+        udp: whether to get there over UDP and DTLS.
     """
 
     server: "ServerAddress"
     pins: tuple[str, ...]
     user: str | None
     password: str | None = field(repr=False)
+    udp: bool
 
 
 def word(_context: object, _parameter: object, value: str | None) -> str | None:
@@ -67,9 +71,19 @@ def _pins(_context: object, _parameter: object, value: str | None) -> tuple[str,
         raise click.BadParameter(str(error)) from None
 
 
-def with_way(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument SERVER and the options that go with it."""
-    for add in (
+def with_way(
+    without_user: str,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """
+    Give a command the argument SERVER and the options that go with it.
+
+    Args:
+        without_user: what the help says of leaving ``--user`` out.
+    """
+    options = (
+        click.option(
+            "--udp", is_flag=True, help="Speak over UDP (DTLS) instead of TCP (TLS)."
+        ),
         click.option(
             "--pin",
             metavar="PIN",
@@ -86,13 +100,18 @@ def with_way(command: Callable[..., Any]) -> Callable[..., Any]:
             "--user",
             metavar="NAME",
             callback=word,
-            help="Log in; else the session is anonymous. The password is asked"
-            f" for, or taken from {PASSWORD_VARIABLE}.",
+            help=f"Log in; {without_user}. The password is asked for, or taken"
+            f" from {PASSWORD_VARIABLE}.",
         ),
         click.argument("server", metavar="SERVER", callback=_server),
-    ):
-        command = add(command)
-    return command
+    )
+
+    def add_all(command: Callable[..., Any]) -> Callable[..., Any]:
+        for add in options:
+            command = add(command)
+        return command
+
+    return add_all
 
 
 def way(
@@ -101,6 +120,7 @@ def way(
     user: str | None,
     *,
     password_stdin: bool,
+    udp: bool,
 ) -> Way:
     """
     Make a `Way` of the options of `with_way`.
@@ -114,23 +134,10 @@ def way(
     if password_stdin:
         if user is None:
             raise click.UsageError("--password-stdin goes with --user")
-        password = _password_line()
+        password = read_secret_line("password")
     elif user is not None:
         password = os.environ.get(PASSWORD_VARIABLE) or None
-    return Way(server, pin, user, password)
-
-
-def _password_line() -> str:
-    line = sys.stdin.buffer.readline(MAX_PASSWORD_LINE_BYTES)
-    if len(line) == MAX_PASSWORD_LINE_BYTES:
-        raise click.UsageError("the first line of standard input is no password")
-    try:
-        password = line.removesuffix(b"\n").removesuffix(b"\r").decode()
-    except UnicodeDecodeError:
-        raise click.UsageError("the password is not UTF-8") from None
-    if not password:
-        raise click.UsageError("standard input has no password in its first line")
-    return password
+    return Way(server, pin, user, password, udp)
 
 
 async def enter(reactor: Any, way: Way) -> tuple["Client", str | None]:
@@ -144,17 +151,19 @@ async def enter(reactor: Any, way: Way) -> tuple["Client", str | None]:
 
     Raises:
         SecurerecvError: it cannot be done.
-        click.UsageError: there is no terminal to ask for the password.
+        click.UsageError: there is no terminal to ask for the password, or it
+            is no text.
         click.Abort: the person would not answer.
     """
-    client = await _reach(reactor, way)
+    client = await reach(reactor, way)
     if way.user is None:
         return client, await client.anonymous()
     password = way.password
     if password is None:
         # The server waits while the person types, and nothing else goes on.
         who = visible_line(f"{way.user} on {way.server}")
-        password = ask_password(f"Password of {who}: ")
+        instead = f"--password-stdin or {PASSWORD_VARIABLE}"
+        password = ask_secret("password", f" of {who}", instead=instead)
     await client.login(way.user, password)
     return client, None
 
@@ -165,8 +174,20 @@ async def leave(client: "Client") -> None:
         await client.quit()
 
 
-async def _reach(reactor: Any, way: Way) -> "Client":
-    from securerecv.client.connect import connect
+async def reach(reactor: Any, way: Way) -> "Client":
+    """
+    Get to the server, and say nothing yet; as `enter`.
+
+    Returns:
+        A client that is neither logged in nor anonymous.
+
+    Raises:
+        SecurerecvError: it cannot be done.
+    """
+    if way.udp:
+        from securerecv.client.connectudp import connect_udp as connect
+    else:
+        from securerecv.client.connect import connect
     from securerecv.client.errors import UnknownServerError, UntrustedServerError
     from securerecv.client.knownservers import KnownServers, default_path
     from securerecv.client.trust import only

@@ -11,7 +11,8 @@ import click
 
 from securerecv.cli.loop import run
 from securerecv.cli.reach import Way, enter, leave, way, with_way, word
-from securerecv.cli.show import show, show_json, show_raw
+from securerecv.cli.sealed import Sealing, send_sealed, with_sealing
+from securerecv.cli.show import refuse_large, show, show_json, show_raw
 from securerecv.cli.terminal import visible_line
 from securerecv.settings import MAX_MESSAGE_BYTES
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@with_way
+@with_way("else the session is anonymous")
 @click.option(
     "--to",
     metavar="NAME",
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     callback=word,
     help="Whom to send to: a user or an anon- address.",
 )
+@with_sealing
 @click.argument("text", metavar="[TEXT…]", nargs=-1)
-def send(to: str, text: tuple[str, ...], **options: Any) -> None:
+def send(
+    to: str,
+    text: tuple[str, ...],
+    sealing: Sealing | None,
+    **options: Any,
+) -> None:
     """
     Send a message to a user or an anon- address of SERVER.
 
@@ -38,7 +45,14 @@ def send(to: str, text: tuple[str, ...], **options: Any) -> None:
     too.
     """
     road = way(**options)
+    if sealing is not None and road.user is not None:
+        raise click.UsageError(
+            "--sealed has no login and so no --user: use --token to be known"
+        )
     body = _body(text)
+    if sealing is not None:
+        send_sealed(road, sealing, to, body)
+        return
 
     async def work(reactor: Any) -> str:
         client, _ = await enter(reactor, road)
@@ -62,7 +76,7 @@ def _body(text: tuple[str, ...]) -> bytes:
 
 
 @click.command()
-@with_way
+@with_way("only users have a box")
 @click.option(
     "-n", "count", metavar="N", type=click.IntRange(min=1), help="Show at most N."
 )
@@ -96,6 +110,8 @@ def last(*, count: int | None, as_json: bool, raw: bool, **options: Any) -> None
         return messages
 
     messages = run(work)
+    if raw:
+        refuse_large(messages)
     printer = show_raw if raw else show_json if as_json else show
     for message in messages:
         printer(message)
@@ -104,7 +120,7 @@ def last(*, count: int | None, as_json: bool, raw: bool, **options: Any) -> None
 
 
 @click.command()
-@with_way
+@with_way("else the session is anonymous")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def watch(*, as_json: bool, **options: Any) -> None:
     """
@@ -145,6 +161,8 @@ def _now(printer: "Callable[[Message], None]") -> "Callable[[Message], None]":
 
 def _show_address(road: Way, address: str, pin: str, *, as_json: bool) -> None:
     words = ["securerecv", "send", str(road.server), "--pin", pin, "--to", address]
+    if road.udp:
+        words.append("--udp")
     command = f"{shlex.join(words)} 'your message'"
     if as_json:
         click.echo(json.dumps({"address": address, "command": command}))

@@ -1,5 +1,6 @@
 """The client: one method for each request."""
 
+import re
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -8,6 +9,8 @@ from securerecv.client.channel import LOGIN_TIMEOUT_S, Channel
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.wire.lines import Answer, Message
 from securerecv.wire.replies import Limits, NotUnderstoodError, Pushed, message_of
+
+_KEY = re.compile(r"x25519 ([0-9a-f]{64})")
 
 
 class Client:
@@ -82,7 +85,7 @@ class Client:
 
     def send(self, to: str, body: bytes) -> "Deferred[str]":
         """
-        Send any bytes.
+        Send any bytes.  Over UDP they must fit a datagram.
 
         Args:
             to: a user name or an anonymous address.
@@ -137,6 +140,10 @@ class Client:
         """See whether the server answers."""
         return self._channel.request("PING").addCallback(_done)
 
+    def sealing_key(self) -> "Deferred[bytes]":
+        """Fires with the server's key for sealed datagrams, X25519, 32 bytes."""
+        return self._channel.request("KEY").addCallback(_key_of)
+
     def quit(self) -> "Deferred[None]":
         """End the conversation when everything before is answered."""
 
@@ -174,6 +181,13 @@ def _word_of(answer: Answer) -> str:
     if not word:
         raise NotUnderstoodError("the server's answer lacks a word")
     return word
+
+
+def _key_of(answer: Answer) -> bytes:
+    match = _KEY.fullmatch(answer.words)
+    if match is None:
+        raise NotUnderstoodError("the server did not send an X25519 key")
+    return bytes.fromhex(match[1])
 
 
 def _messages(answer: Answer) -> list[Message]:

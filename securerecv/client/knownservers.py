@@ -1,12 +1,14 @@
 """
 Trust on first use: the keys of servers that were accepted once.
 
-The file has one line for each server, ``HOST:PORT sha256//BASE64``.  Blank
-lines and lines that begin with ``#`` are left as they are.
+The file has one line for each server, ``HOST:PORT sha256//BASE64``, with
+``x25519//HEX`` behind it when the server's key for sealed datagrams is known
+too.  Blank lines and lines that begin with ``#`` are left as they are.
 """
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,9 @@ from securerecv.client.address import ServerAddress
 from securerecv.client.errors import UnknownServerError, UntrustedServerError
 from securerecv.client.trust import is_pin
 from securerecv.errors import OperatorError
+
+_KEY_BEGINS = "x25519//"
+_KEY = re.compile(rf"{_KEY_BEGINS}[0-9a-f]{{64}}")
 
 
 def default_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -48,7 +53,7 @@ class KnownServers:
             UntrustedServerError: there is another one.
             OperatorError: the file cannot be read.
         """
-        place, known = self._find(server)
+        place, known, _ = self._find(server)
         if known is None:
             raise UnknownServerError(
                 f"the key of {server} is not known yet: it shows {pin}", pin
@@ -73,26 +78,68 @@ class KnownServers:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(self.path.parent):
-                _, known = self._find(server)
-                if known is None:
+                if self._find(server)[1] is None:
                     self._replace([*self._lines(), f"{server} {pin}"])
         except OSError as error:
             raise self._trouble(error) from None
         self.check(server, pin)
 
-    def _find(self, server: ServerAddress) -> tuple[int, str | None]:
-        """Give the number of a server's line, from 1, and its key."""
+    def sealing_key(self, server: ServerAddress) -> tuple[str, bytes] | None:
+        """
+        Give a server's key for sealed datagrams, if it is known.
+
+        Returns:
+            The pin of the server that said so, and 32 bytes.
+
+        Raises:
+            OperatorError: the file cannot be read.
+        """
+        _, pin, key = self._find(server)
+        return (pin, key) if pin and key else None
+
+    def remember_sealing_key(self, server: ServerAddress, pin: str, key: bytes) -> None:
+        """
+        Store what a known server said its key for sealed datagrams is.
+
+        Args:
+            server: which.
+            pin: what it showed; under another one than the known, nothing is
+                stored.
+            key: 32 bytes.
+
+        Raises:
+            OperatorError: the file cannot be read or written.
+        """
+        try:
+            with _locked(self.path.parent):
+                number, known, _ = self._find(server)
+                if known == pin:
+                    lines = self._lines()
+                    lines[number - 1] = f"{server} {pin} {_KEY_BEGINS}{key.hex()}"
+                    self._replace(lines)
+        except OSError as error:
+            raise self._trouble(error) from None
+
+    def _find(self, server: ServerAddress) -> tuple[int, str | None, bytes | None]:
+        """Give the number of a server's line, from 1, its pin and sealing key."""
         for number, line in enumerate(self._lines(), 1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            if len(words) != len(("server", "pin")) or not is_pin(words[1]):
-                raise OperatorError(
-                    f"{self.path}, line {number}: HOST:PORT sha256//BASE64 is wanted"
-                )
-            if words[0] == str(server):
-                return number, words[1]
-        return 0, None
+            match line.split():
+                case []:
+                    continue
+                case [word, *_] if word.startswith("#"):
+                    continue
+                case [name, pin] if is_pin(pin):
+                    key = None
+                case [name, pin, said] if is_pin(pin) and _KEY.fullmatch(said):
+                    key = bytes.fromhex(said.removeprefix(_KEY_BEGINS))
+                case _:
+                    raise OperatorError(
+                        f"{self.path}, line {number}: HOST:PORT sha256//BASE64 is"
+                        " wanted"
+                    )
+            if name == str(server):
+                return number, pin, key
+        return 0, None, None
 
     def _lines(self) -> list[str]:
         try:

@@ -23,9 +23,11 @@ from securerecv.client.errors import (
     UnreachableError,
     UntrustedServerError,
 )
+from securerecv.client.requests import encode
+from securerecv.client.tlswords import tls_words
 from securerecv.client.trust import Trust
-from securerecv.errors import MisuseError, SecurerecvError
-from securerecv.limits import MAX_LINE_BYTES, MIN_PAYLOAD_BYTES_PER_S
+from securerecv.errors import SecurerecvError
+from securerecv.limits import MIN_PAYLOAD_BYTES_PER_S
 from securerecv.net.tls import peer_pin
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import (
@@ -92,14 +94,9 @@ class TcpChannel(Protocol):
     ) -> "Deferred[Answer]":
         """See `securerecv.client.channel.Channel`."""
         tag = f"#{self._requests + 1}"
-        data = _encode(f"{tag} {line}")
+        data = encode(f"{tag} {line}", payload)
         self._requests += 1
-        patience_s = timeout_s
-        if payload is not None:
-            data = b"%b\n%b\r\n" % (data, payload)
-            patience_s += len(payload) / MIN_PAYLOAD_BYTES_PER_S
-        else:
-            data += b"\n"
+        patience_s = timeout_s + len(payload or b"") / MIN_PAYLOAD_BYTES_PER_S
         waiting = _Waiting(tag, patience_s)
         if self._lost or self._reason is not None or self._closing:
             waiting.answer.errback(self._reason or _over())
@@ -250,7 +247,7 @@ class TcpChannel(Protocol):
     def _explain(self, reason: BaseException | None) -> Exception:
         if not self.ready.called:
             if isinstance(reason, SSL.Error):
-                words = f"no TLS 1.3 server answered ({_tls_words(reason)})"
+                words = f"no TLS 1.3 server answered ({tls_words(reason)})"
             else:
                 words = "the server hung up before it greeted"
             return UnreachableError(words)
@@ -265,28 +262,6 @@ class TcpChannel(Protocol):
                 waiter.callback(None)
             else:
                 waiter.errback(self._reason)
-
-
-def _encode(line: str) -> bytes:
-    """Give a request's bytes without the line end."""
-    if "\n" in line:
-        raise MisuseError("a request is one line, and this one has a line end")
-    try:
-        data = line.encode()
-    except UnicodeEncodeError:
-        raise MisuseError("a request is UTF-8, and this one cannot be") from None
-    if len(data) > MAX_LINE_BYTES:
-        raise MisuseError(f"a request line has at most {MAX_LINE_BYTES} bytes")
-    return data
-
-
-def _tls_words(reason: SSL.Error) -> str:
-    """Give the last of OpenSSL's reasons, where it gives any."""
-    match reason.args:
-        case ([*_, (*_, words)],):
-            return str(words)
-        case _:
-            return "the handshake was broken off"
 
 
 def _over() -> DisconnectedError:

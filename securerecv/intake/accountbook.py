@@ -56,6 +56,10 @@ def open_account_book(
     return AccountBook(vault.engine, vault.keyring.name_key, vault.locksmith)
 
 
+def _keep_quiet(_code: str) -> None:
+    """Tell nobody: the caller takes what is returned."""
+
+
 class AccountBook:
     """
     Adds, changes and removes accounts.
@@ -130,12 +134,21 @@ class AccountBook:
         )
         self._lock_anew(account, name, new, key, None)
 
-    def recover(self, name: str, code: str, new: str) -> str:
+    def recover(
+        self, name: str, code: str, new: str, tell: Callable[[str], None] = _keep_quiet
+    ) -> str:
         """
         Set a new password with the recovery code.
 
+        Args:
+            name: whose.
+            code: the recovery code.
+            new: the new password.
+            tell: is given the new recovery code just before the old one
+                becomes void; if it raises, nothing is changed.
+
         Returns:
-            A new recovery code; the old one is void.
+            The new recovery code.
         """
         name = normalise_user_name(name)
         check_new_password(new)
@@ -145,6 +158,7 @@ class AccountBook:
         except WrongSecretError:
             raise PeerError(ErrorCode.AUTH, "that is not the recovery code") from None
         new_code = new_recovery_code()
+        tell(new_code)
         self._lock_anew(account, name, new, key, wrap_with_code(key, new_code))
         return new_code
 
@@ -176,6 +190,7 @@ class AccountBook:
             lambda connection: accounts.set_password(
                 connection,
                 account.id,
+                before=account.password_hash,
                 password_hash=locks.password_hash,
                 wrapped_by_password=locks.wrapped_by_password,
                 wrapped_by_code=wrapped_by_code,

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.names import normalise_user_name
 from securerecv.wire.lines import Message
+
+_log = Logger()
 
 Listener = Callable[[Message], bool]
 """Is told of a message; False if the peer is too slow to be told more."""
@@ -42,7 +46,10 @@ class Announcer:
         listeners = self._watchers.get(normalise_user_name(to))
         if listeners:
             for listener in tuple(listeners):
-                listener(message)
+                try:
+                    listener(message)
+                except Exception:  # noqa: BLE001 - the sender's answer must not fail
+                    _log.failure("a watcher could not be told")
 
     def hand_over(self, address: str, message: Message) -> None:
         """

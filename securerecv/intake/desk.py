@@ -23,10 +23,14 @@ from securerecv.intake.announcer import Announcer, Listener
 from securerecv.intake.faults import explain
 from securerecv.intake.messages import Messages, Outcome
 from securerecv.intake.passwordchange import PasswordChange
-from securerecv.intake.presence import Presence
+from securerecv.intake.presence import Lock, Presence
+from securerecv.intake.tokens import Tokens
+from securerecv.limits import MAX_UNREAD_BYTES
 from securerecv.names import normalise_user_name
+from securerecv.wire.budget import Budget
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.session import Command
+from securerecv.wire.verbs import Standing
 
 _log = Logger()
 
@@ -76,6 +80,7 @@ class Desk:
         announcer: tells those who watch.
         messages: keeps messages.
         password_change: changes passwords.
+        tokens: keeps tokens.
         presence: knows who is inside.
         seconds: the clock.
     """
@@ -89,6 +94,7 @@ class Desk:
         announcer: Announcer,
         messages: Messages,
         password_change: PasswordChange,
+        tokens: Tokens,
         presence: Presence,
         seconds: Callable[[], float],
     ) -> None:
@@ -98,7 +104,9 @@ class Desk:
         self._announcer = announcer
         self._messages = messages
         self._password_change = password_change
+        self._tokens = tokens
         self._presence = presence
+        self.unread = Budget(MAX_UNREAD_BYTES)
         self._seconds = seconds
         self._carry_out: dict[str, Callable[[Visitor, Arguments], Any]] = {
             "LOGIN": self._login,
@@ -109,6 +117,9 @@ class Desk:
             "WATCH": self._watch,
             "UNWATCH": self._unwatch,
             "PASSWD": self._passwd,
+            "TOKEN NEW": self._token_new,
+            "TOKEN LIST": self._token_list,
+            "TOKEN DROP": self._token_drop,
         }
 
     def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Outcome]":
@@ -151,10 +162,11 @@ class Desk:
         except PeerError:
             name = ""
         self._throttle.check(visitor.address, name, self._seconds())
+        lock = yield self._presence.lock_of(name)
         credentials = PeerCredentials(name.encode(), password.encode(), visitor.address)
         secret = self._mixer.mailbox_secret(name, password)
         try:
-            yield self._enter(visitor, credentials, secret)
+            yield self._enter(visitor, credentials, secret, lock)
         except UnauthorizedLogin:
             self._throttle.failed(visitor.address, name, self._seconds())
             _log.info("login refused to {address}", address=visitor.address)
@@ -164,17 +176,18 @@ class Desk:
 
     @inlineCallbacks
     def _anonymous(self, visitor: Visitor, _: Arguments) -> Generator[Any, Any, Answer]:
-        yield self._enter(visitor, Anonymous(), None)
+        yield self._enter(visitor, Anonymous(), None, None)
         return Answer(visitor.known().name)
 
     @inlineCallbacks
     def _enter(
-        self, visitor: Visitor, credentials: Any, secret: bytes | None
+        self, visitor: Visitor, credentials: Any, secret: bytes | None, lock: Lock
     ) -> Generator[Any, Any, None]:
         _, avatar, logout = yield self._portal.login(
             credentials, secret, IReceiverAvatar
         )
-        yield self._presence.enter(avatar, visitor.dismiss)
+        if avatar.standing is Standing.USER:
+            yield self._presence.enter(avatar, lock, visitor.dismiss)
         if visitor.has_left:
             self._presence.leave(avatar)
             logout()
@@ -223,6 +236,15 @@ class Desk:
         )
         self._presence.password_changed(avatar, account)
         return Answer()
+
+    def _token_new(self, visitor: Visitor, arguments: Arguments) -> Any:
+        return self._tokens.make(visitor.known(), arguments[0])
+
+    def _token_list(self, visitor: Visitor, _: Arguments) -> Any:
+        return self._tokens.show(visitor.known())
+
+    def _token_drop(self, visitor: Visitor, arguments: Arguments) -> Any:
+        return self._tokens.drop(visitor.known(), arguments[0])
 
 
 def _not_yet(_visitor: Visitor, _arguments: Arguments) -> Answer:

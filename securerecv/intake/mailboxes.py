@@ -8,6 +8,7 @@ from twisted.internet.defer import inlineCallbacks
 from securerecv.access.passwords import HashingPool
 from securerecv.access.realm import Avatar
 from securerecv.errors import ErrorCode, PeerError
+from securerecv.intake.presence import lock_of
 from securerecv.vault.accounts import Account
 from securerecv.vault.mailboxkeys import (
     MailboxPrivateKey,
@@ -43,7 +44,8 @@ class Mailboxes:
 
         Raises:
             PeerError: ``no-such-id`` for an anonymous session, which has no
-                box; ``no-mailbox`` if the account was removed meanwhile.
+                box; ``no-mailbox`` if the account was removed meanwhile; ``auth``
+            if it is another one now, or has another password.
         """
         if avatar.standing is not Standing.USER:
             words = "an anonymous session has no box: nothing is kept for it"
@@ -51,6 +53,10 @@ class Mailboxes:
         account: Account | None = yield self._store.find_account(avatar.name)
         if account is None:
             raise PeerError(ErrorCode.NO_MAILBOX, "your account has been removed")
+        if avatar.lock is not None and lock_of(account) != avatar.lock:
+            # Perhaps another's by now: the name is the same, the box is not.
+            words = "the account was changed; log in again"
+            raise PeerError(ErrorCode.AUTH, words)
         return account
 
     @inlineCallbacks

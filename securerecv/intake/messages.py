@@ -17,14 +17,23 @@ from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.store import Store
 from securerecv.wire.lines import Answer, Message, Post
+from securerecv.wire.replay import ReplayRecord
 from securerecv.wire.verbs import Standing
 
 
 class Outcome(NamedTuple):
-    """What became of messages: an id for each, and why some were not taken."""
+    """
+    What became of messages.
+
+    Attributes:
+        ids: one for each.
+        refusals: why some were not taken, by their index.
+        is_stored: False if the store failed; then none was taken.
+    """
 
     ids: list[bytes]
     refusals: Refusals
+    is_stored: bool = True
 
 
 class Messages:
@@ -53,9 +62,16 @@ class Messages:
         self._seconds = seconds
         self._keep = keep
 
-    def post(self, sender: Avatar, posts: Sequence[Post]) -> "Deferred[Outcome]":
+    def post(
+        self, sender: Avatar, posts: Sequence[Post], seen: Sequence[ReplayRecord] = ()
+    ) -> "Deferred[Outcome]":
         """
         Take messages that were sent together.
+
+        Args:
+            sender: of all of them.
+            posts: what was sent.
+            seen: what must be stored together with them.
 
         Returns:
             Fires when all of them are durable, or have reached the anonymous
@@ -70,6 +86,7 @@ class Messages:
                 for at in range(0, len(random), MESSAGE_ID_BYTES)
             ],
             posts,
+            seen,
         )
         live = {
             index: post.to
@@ -89,13 +106,13 @@ class Messages:
             except PeerError as error:
                 refusals[index] = error
         rest = [index for index in range(len(group.posts)) if index not in live]
-        if not rest:
+        if not rest and not group.seen:
             return succeed(Outcome(group.ids, refusals))
 
         def merge(kept: Outcome) -> Outcome:
             for index, error in kept.refusals.items():
                 refusals[rest[index]] = error
-            return Outcome(group.ids, refusals)
+            return Outcome(group.ids, refusals, kept.is_stored)
 
         return self._store_group(group.part(rest)).addCallback(merge)
 
@@ -145,4 +162,5 @@ def _line(message: Message) -> tuple[str, bytes]:
 
 
 def _refuse_all(failure: Failure, group: Group) -> Outcome:
-    return Outcome(group.ids, dict.fromkeys(range(len(group.ids)), explain(failure)))
+    error = explain(failure)
+    return Outcome(group.ids, dict.fromkeys(range(len(group.ids)), error), False)

@@ -67,6 +67,7 @@ class PasswordChange:
             accounts.set_password(
                 connection,
                 account.id,
+                before=account.password_hash,
                 password_hash=locks.password_hash,
                 wrapped_by_password=locks.wrapped_by_password,
             )

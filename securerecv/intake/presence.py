@@ -3,16 +3,19 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import inlineCallbacks
 
 from securerecv.access.realm import Avatar
 from securerecv.errors import StorageError
 from securerecv.vault.accounts import Account
 from securerecv.vault.store import Store
-from securerecv.wire.verbs import Standing
 
 CHECK_EVERY_S = 5.0
 """How long a session can outlive a change that was made beside the server."""
+
+Lock = tuple[int, bytes] | None
+"""An account's number and password hash; None where there is no account."""
 
 Dismiss = Callable[[str], None]
 """Ends a conversation, with words for the peer."""
@@ -31,12 +34,31 @@ class Presence:
         self._inside: dict[str, dict[Avatar, Dismiss]] = {}
 
     @inlineCallbacks
-    def enter(self, avatar: Avatar, dismiss: Dismiss) -> Generator[Any, Any, None]:
-        """Note that somebody came in."""
-        if avatar.standing is Standing.USER:
-            account = yield self._store.find_account(avatar.name)
-            avatar.lock = _lock(account)
-            self._inside.setdefault(avatar.name, {})[avatar] = dismiss
+    def lock_of(self, name: str) -> Generator[Any, Any, Lock]:
+        """Give what stands for a user's account and password as they are now."""
+        account = yield self._store.find_account(name)
+        return lock_of(account)
+
+    @inlineCallbacks
+    def enter(
+        self, avatar: Avatar, lock: Lock, dismiss: Dismiss
+    ) -> Generator[Any, Any, None]:
+        """
+        Note that a user came in.
+
+        Args:
+            avatar: the user.
+            lock: from `lock_of`, before the password was checked.
+            dismiss: ends the conversation.
+
+        Raises:
+            UnauthorizedLogin: the password was changed while it was checked.
+        """
+        now = yield self.lock_of(avatar.name)
+        if now != lock:
+            raise UnauthorizedLogin
+        avatar.lock = lock
+        self._inside.setdefault(avatar.name, {})[avatar] = dismiss
 
     def leave(self, avatar: Avatar) -> None:
         """Note that somebody has gone."""
@@ -47,7 +69,7 @@ class Presence:
 
     def password_changed(self, avatar: Avatar, account: Account) -> None:
         """Send home every other conversation of a user who changed the password."""
-        avatar.lock = _lock(account)
+        avatar.lock = lock_of(account)
         for other, dismiss in tuple(self._inside.get(avatar.name, {}).items()):
             if other is not avatar:
                 dismiss("the password was changed; log in again")
@@ -63,11 +85,12 @@ class Presence:
             # Commits will have said so; whoever is inside stays for now.
             return
         for name, account in accounts.items():
-            lock = _lock(account)
+            lock = lock_of(account)
             for avatar, dismiss in tuple(self._inside.get(name, {}).items()):
                 if avatar.lock != lock:
                     dismiss("your account was changed; log in again")
 
 
-def _lock(account: Account | None) -> object:
-    return account and (account.id, account.password_hash)
+def lock_of(account: Account | None) -> Lock:
+    """Give what changes when an account is replaced or gets another password."""
+    return (account.id, account.password_hash) if account else None

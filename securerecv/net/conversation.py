@@ -10,13 +10,19 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from securerecv.errors import PeerError
+from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.desk import Desk, Visitor
 from securerecv.intake.messages import Outcome
-from securerecv.limits import MAX_UNREAD_PUSH_BYTES, UNREAD_TIMEOUT_S
-from securerecv.wire.lines import Answer, Message
+from securerecv.limits import (
+    MAX_UNREAD_PUSH_BYTES,
+    MIN_PAYLOAD_BYTES_PER_S,
+    UNREAD_TIMEOUT_S,
+)
+from securerecv.wire.lines import Answer, Message, refusal
 from securerecv.wire.session import Command, Posts, Session
 from securerecv.wire.verbs import Standing
+
+_MAKE_WAY = PeerError(ErrorCode.BUSY, "too many connections; log in sooner")
 
 
 class Pipe(Protocol):
@@ -58,7 +64,7 @@ class Conversation:
         address: str,
         pipe: Pipe,
         clock: IReactorTime,
-        came_in: Callable[[], None],
+        came_in: Callable[[Standing], None],
     ) -> None:
         self._desk = desk
         self._session = session
@@ -69,7 +75,9 @@ class Conversation:
         self._proceeding = False
         self._paused = False
         self._unread = False
-        self._unread_push_bytes = 0
+        self._unread_budget = desk.unread.share_of(address)
+        self._held_bytes = 0
+        self._written_last = 0
         self._closing = False
         self._over = False
         self._deadline: IDelayedCall | None = None
@@ -87,6 +95,7 @@ class Conversation:
     def peer_is_slow(self) -> None:
         """Wait with everything: the peer does not read what it was sent."""
         self._unread = True
+        self._hold(self._written_last)
         self._give_time_to_read()
 
     def peer_reads(self) -> None:
@@ -94,10 +103,17 @@ class Conversation:
         if self._closing:
             return
         self._unread = False
-        self._unread_push_bytes = 0
+        self._let_go()
         if self._unread_deadline is not None and self._unread_deadline.active():
             self._unread_deadline.cancel()
         self._unread_deadline = None
+        self._proceed()
+
+    def make_way(self) -> None:
+        """End the conversation because others want in."""
+        self._pipe.write(refusal(_MAKE_WAY).encode())
+        self._session.close()
+        self._desk.leave(self._visitor)
         self._proceed()
 
     def dismiss(self, words: str) -> None:
@@ -109,30 +125,47 @@ class Conversation:
     def over(self) -> None:
         """Clean up: the transport has gone."""
         self._over = True
+        self._let_go()
         self._session.close()
         self._desk.leave(self._visitor)
         for call in (self._deadline, self._unread_deadline):
             if call is not None and call.active():
                 call.cancel()
 
+    def _write(self, data: bytes) -> None:
+        self._written_last = len(data)
+        if not self._unread or self._hold(len(data)):
+            self._pipe.write(data)
+
+    def _hold(self, count: int) -> bool:
+        """Count bytes that the peer leaves unread; too many end it."""
+        if not self._unread_budget.take(count):
+            self._pipe.abort()
+            return False
+        self._held_bytes += count
+        return True
+
+    def _let_go(self) -> None:
+        self._unread_budget.give_back(self._held_bytes)
+        self._held_bytes = 0
+
     def _give_time_to_read(self) -> None:
         if self._unread_deadline is None:
+            allowance_s = self._held_bytes / MIN_PAYLOAD_BYTES_PER_S
             self._unread_deadline = self._clock.callLater(
-                UNREAD_TIMEOUT_S, self._pipe.abort
+                UNREAD_TIMEOUT_S + allowance_s, self._pipe.abort
             )
 
     def _push(self, message: Message) -> bool:
-        if self._unread:
-            self._unread_push_bytes += len(message.body)
-            if self._unread_push_bytes > MAX_UNREAD_PUSH_BYTES:
-                if self._session.standing is Standing.USER:
-                    # The box has it; the peer will see that it was cut off,
-                    # but could not see that something was left out.
-                    self._pipe.abort()
-                return False
-        self._session.push(message.line(), message.body)
+        if self._unread and self._held_bytes > MAX_UNREAD_PUSH_BYTES:
+            if self._session.standing is Standing.USER:
+                # The box has it; the peer will see that it was cut off, but
+                # could not see that something was left out.
+                self._pipe.abort()
+            return False
+        heard = self._session.push(message.line(), message.body)
         self._proceed()
-        return True
+        return heard
 
     def _proceed(self) -> None:
         """Do all that can be done now."""
@@ -159,7 +192,7 @@ class Conversation:
                 if not chunks:
                     return
                 for data in chunks:
-                    self._pipe.write(data)
+                    self._write(data)
 
     def _posted(self, outcome: Outcome, posts: Posts) -> None:
         self._session.answer_posts(posts, outcome.ids, outcome.refusals)
@@ -170,7 +203,7 @@ class Conversation:
         if avatar is not None and self._session.standing is Standing.NEW:
             self._session.standing = avatar.standing
             self._session.name = avatar.name
-            self._came_in()
+            self._came_in(avatar.standing)
         self._session.watching = self._visitor.watching
         self._session.answer(command, answer)
         self._proceed()

@@ -7,48 +7,58 @@ receives what is sent to its address; and a new handshake from an address that
 has a conversation replaces it only when it has finished.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
-from securerecv.limits import HANDSHAKE_TIMEOUT_S
-from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation, Pipe
+from securerecv.net.dtlspeer import Peer, Sender, taken_from
 from securerecv.net.gate import Gate
-from securerecv.net.tls import DATAGRAM_BYTES, ServerDtls
-
-Address = tuple[Any, ...]
-"""Where a datagram came from: host and port, and for IPv6 two more."""
-
-# RFC 6347 section 4.1: a record begins with type, version, epoch, sequence
-# number and length; section 4.2.2: a handshake message with its type.
-_RECORD_HEADER_BYTES = 13
-_LENGTH_AT = 11
-_EPOCH = slice(3, 5)
-_HANDSHAKE = 22
-_CLIENT_HELLO = 1
-_RANDOM = slice(27, 59)
-_MAX_RECORD_BYTES = 1 << 14
+from securerecv.net.outbox import Address
+from securerecv.net.tls import ServerDtls
+from securerecv.wire.dtlsrecords import (
+    HEADER_BYTES,
+    MAX_DATAGRAM_BYTES,
+    is_of_handshake,
+    random_of_hello,
+)
+from securerecv.wire.verbs import Standing
 
 
-class Dropped(Enum):
-    """Why a datagram was not taken."""
+class DtlsDrop(Enum):
+    """Why nothing came of a datagram."""
 
     MALFORMED = "malformed"
-    NO_COOKIE = "no cookie yet"
-    UNKNOWN = "no conversation"
-    NO_ROOM = "no room"
-    REPEATED = "repeated hello"
+    """It cannot be DTLS, or is a hello that OpenSSL does not understand."""
+
+    NO_COOKIE = "no-cookie"
+    """A hello whose sender has yet to show that it is where it says."""
+
+    REPEATED_HELLO = "repeated-hello"
+    """The hello of a handshake that has begun."""
+
+    NO_CONVERSATION = "no-conversation"
+    """Nobody has a conversation, or shakes hands, from that address."""
+
+    NO_ROOM = "no-room"
+    """Too many conversations, or handshakes that take too long."""
+
+    FORGED = "forged-or-repeated"
+    """OpenSSL has passed over all of it."""
 
 
-class Sender(Protocol):
-    """Sends datagrams to an address."""
+class Converse(Protocol):
+    """Begins a conversation."""
 
-    def __call__(self, datagrams: Sequence[bytes], address: Address) -> object:
-        """Send them, in their order, or lose them."""
+    def __call__(
+        self, host: str, pipe: Pipe, came_in: Callable[[Standing], None]
+    ) -> Conversation:
+        """Make it; see `Conversation`."""
 
 
 class DtlsServer:
@@ -58,7 +68,7 @@ class DtlsServer:
     Args:
         tls: keys, versions and cookies.
         gate: how many there may be.
-        converse: begins a conversation with a peer, given its host and pipe.
+        converse: begins a conversation with a peer whose handshake is done.
         send: sends datagrams.
         clock: calls later.
     """
@@ -67,266 +77,97 @@ class DtlsServer:
         self,
         tls: ServerDtls,
         gate: Gate,
-        converse: Callable[[str, Pipe, Callable[[], None]], Conversation],
+        converse: Converse,
         send: Sender,
         clock: IReactorTime,
     ) -> None:
+        self.send = send
+        self.call_later = clock.callLater
         self._tls = tls
         self._gate = gate
         self._converse = converse
-        self._send = send
-        self._clock = clock
         self._listener = tls.connection()
-        self._shaking_hands: dict[Address, _Peer] = {}
-        self._peers: dict[Address, _Peer] = {}
+        self._shaking_hands: dict[Address, Peer] = {}
+        self._peers: dict[Address, Peer] = {}
+        self._is_closed = False
 
-    def received(self, datagram: bytes, address: Address) -> Dropped | None:
-        """Take a datagram; why it was dropped, if it was."""
+    def received(self, datagram: bytes, address: Address) -> DtlsDrop | None:
+        """Take one datagram; say why nothing came of it, if nothing did."""
+        if not HEADER_BYTES <= len(datagram) <= MAX_DATAGRAM_BYTES:
+            return DtlsDrop.MALFORMED
         newcomer = self._shaking_hands.get(address)
         peer = self._peers.get(address)
-        if _is_hello(datagram):
-            random = datagram[_RANDOM]
+        random = random_of_hello(datagram)
+        if random is not None:
             if any(known and known.random == random for known in (newcomer, peer)):
-                return Dropped.REPEATED
-            return self._listen(datagram, address)
-        # While a new handshake is under way, its records are those of epoch 0
-        # and the encrypted end of the handshake; the rest is the old one's.
-        if newcomer is not None and (
-            peer is None or datagram[0] == _HANDSHAKE or datagram[_EPOCH] == b"\0\0"
-        ):
-            newcomer.received(datagram)
-        elif peer is not None:
-            peer.received(datagram)
-        else:
-            return Dropped.UNKNOWN
-        return None
+                return DtlsDrop.REPEATED_HELLO
+            return self._listen(datagram, address, random)
+        # While a new handshake is under way, its records are those that are not
+        # encrypted, and the encrypted end of it; the others are the old one's.
+        if newcomer is not None and (peer is None or is_of_handshake(datagram)):
+            peer = newcomer
+        if peer is None:
+            return DtlsDrop.NO_CONVERSATION
+        return None if peer.received(datagram) else DtlsDrop.FORGED
 
-    def _listen(self, datagram: bytes, address: Address) -> Dropped | None:
+    def close(self) -> None:
+        """Begin no more conversations."""
+        self._is_closed = True
+
+    def _listen(
+        self, datagram: bytes, address: Address, random: bytes
+    ) -> DtlsDrop | None:
         """Answer a hello without a cookie; begin a handshake with one."""
+        if self._is_closed:
+            return DtlsDrop.NO_ROOM
         connection = self._listener
-        connection.set_app_data(address)
+        # A cookie is for one hello: who has seen one cannot begin others.
+        connection.set_app_data((address, random))
+        connection.bio_write(datagram)
         try:
-            connection.bio_write(datagram)
             connection.DTLSv1_listen()
         except SSL.WantReadError:
-            request = list(_datagrams(connection))
-            # Who cannot be trusted with an address is sent less than it sent.
-            if sum(map(len, request)) < len(datagram):
-                self._send(request, address)
-            return Dropped.NO_COOKIE
-        except SSL.Error:
-            self._listener = self._tls.connection()
-            return Dropped.MALFORMED
+            return self._ask_for_cookie(len(datagram), address)
         self._listener = self._tls.connection()
-        before = self._shaking_hands.pop(address, None)
+        before = self._shaking_hands.get(address)
         if before is not None:
-            before.abort()
-        peer = _Peer(self, connection, address, datagram[_RANDOM])
+            before.vanish()
+        peer = Peer(self, connection, address, random)
         if not self._gate.arrive(peer):
-            return Dropped.NO_ROOM
+            peer.vanish()
+            return DtlsDrop.NO_ROOM
         self._shaking_hands[address] = peer
         peer.start()
         return None
 
+    def _ask_for_cookie(self, allowance: int, address: Address) -> DtlsDrop:
+        request = taken_from(self._listener)
+        if not request:
+            # What was wrong stays in OpenSSL's list of errors, and would be
+            # taken for somebody else's; to listen again empties it.
+            with suppress(SSL.WantReadError):
+                self._listener.DTLSv1_listen()
+            return DtlsDrop.MALFORMED
+        # Who cannot be trusted with an address is sent less than it sent.
+        if sum(map(len, request)) < allowance:
+            self.send(request, address)
+        return DtlsDrop.NO_COOKIE
+
     # -- for the peers ------------------------------------------------------------
 
-    def shook_hands(self, peer: "_Peer") -> Conversation:
+    def shook_hands(self, peer: Peer) -> Conversation:
         """Let a peer take the place of whoever had its address before."""
         del self._shaking_hands[peer.remote]
-        before = self._peers.pop(peer.remote, None)
+        before = self._peers.get(peer.remote)
         if before is not None:
-            before.abort()
+            before.vanish()
         self._peers[peer.remote] = peer
         self._gate.shook_hands(peer)
-        return self._converse(peer.address, peer, lambda: self._gate.came_in(peer))
+        return self._converse(peer.address, peer, partial(self._gate.came_in, peer))
 
-    def gone(self, peer: "_Peer") -> None:
+    def gone(self, peer: Peer) -> None:
         """Forget a peer."""
         self._gate.leave(peer)
         for peers in (self._shaking_hands, self._peers):
             if peers.get(peer.remote) is peer:
                 del peers[peer.remote]
-
-    def send(self, datagrams: Sequence[bytes], address: Address) -> None:
-        """Send datagrams."""
-        self._send(datagrams, address)
-
-    def call_later(self, delay_s: float, call: Callable[[], None]) -> IDelayedCall:
-        """Call later."""
-        return self._clock.callLater(delay_s, call)
-
-
-class _Peer:
-    """
-    One peer, from its cookie on.
-
-    Attributes:
-        address: its host, for limits.
-        remote: its address.
-        random: of its hello, by which a repeated one is known.
-    """
-
-    def __init__(
-        self,
-        server: DtlsServer,
-        connection: SSL.Connection,
-        remote: Address,
-        random: bytes,
-    ) -> None:
-        self.address = host_of(remote[0])
-        self.remote = remote
-        self.random = random
-        self._server = server
-        self._connection = connection
-        self._conversation: Conversation | None = None
-        self._gone = False
-        self._alarm: IDelayedCall | None = None
-        self._handshake_deadline = server.call_later(HANDSHAKE_TIMEOUT_S, self.abort)
-
-    def start(self) -> None:
-        """Go on with the handshake that the cookie began."""
-        self._proceed()
-
-    def received(self, datagram: bytes) -> None:
-        """Take a datagram."""
-        self._connection.bio_write(datagram)
-        self._proceed()
-
-    def _proceed(self) -> None:
-        try:
-            if self._conversation is None:
-                self._shake_hands()
-            if self._conversation is not None:
-                self._read(self._conversation)
-        except (SSL.ZeroReturnError, SSL.SysCallError):
-            self._flush()
-            self.abort()
-        except SSL.Error:
-            # Only the peer itself can break its own handshake or records:
-            # OpenSSL passes over what does not authenticate.
-            self._flush()
-            self.abort()
-
-    def _shake_hands(self) -> None:
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self._flush()
-            self._set_alarm()
-            return
-        self._flush()
-        self._stop_alarms()
-        conversation = self._server.shook_hands(self)
-        self._conversation = conversation
-        conversation.start()
-
-    def _read(self, conversation: Conversation) -> None:
-        while not self._gone:
-            try:
-                record = self._connection.recv(_MAX_RECORD_BYTES)
-            except SSL.WantReadError:
-                break
-            conversation.received(record)
-        self._flush()
-
-    def _flush(self) -> None:
-        datagrams = list(_datagrams(self._connection))
-        if datagrams:
-            self._server.send(datagrams, self.remote)
-
-    def _set_alarm(self) -> None:
-        """Have OpenSSL send its part of the handshake again when it is time."""
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        timeout_s = self._connection.DTLSv1_get_timeout()
-        if timeout_s is not None:
-            self._alarm = self._server.call_later(timeout_s, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        try:
-            self._connection.DTLSv1_handle_timeout()
-        except SSL.Error:
-            self.abort()
-            return
-        self._flush()
-        self._set_alarm()
-
-    def _stop_alarms(self) -> None:
-        for call in (self._alarm, self._handshake_deadline):
-            if call is not None and call.active():
-                call.cancel()
-
-    # -- as a guest of the gate -----------------------------------------------------
-
-    def make_way(self) -> None:
-        """See `securerecv.net.gate.Guest`."""
-        self.abort()
-
-    def dismiss(self, words: str) -> None:
-        """See `securerecv.net.gate.Guest`."""
-        if self._conversation is None:
-            self.abort()
-        else:
-            self._conversation.dismiss(words)
-
-    # -- what the conversation wants of its transport ---------------------------------
-
-    def write(self, data: bytes) -> None:
-        """See `securerecv.net.conversation.Pipe`."""
-        self._connection.send(data)
-        self._flush()
-
-    def pause(self) -> None:
-        """Do nothing: datagrams that nobody waits for are lost, as they may be."""
-
-    def resume(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """See `securerecv.net.conversation.Pipe`."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Say goodbye and forget the peer."""
-        if self._gone:
-            return
-        self._gone = True
-        self._stop_alarms()
-        self._server.gone(self)
-        if self._conversation is not None:
-            self._conversation.over()
-            try:
-                self._connection.shutdown()
-            except SSL.Error:
-                return
-            self._flush()
-
-
-def _is_hello(datagram: bytes) -> bool:
-    return (
-        len(datagram) >= _RANDOM.stop
-        and datagram[0] == _HANDSHAKE
-        and datagram[_EPOCH] == b"\0\0"
-        and datagram[_RECORD_HEADER_BYTES] == _CLIENT_HELLO
-    )
-
-
-def _datagrams(connection: SSL.Connection) -> Iterator[bytes]:
-    """Take what OpenSSL wants sent: records, put together as far as they fit."""
-    waiting = b""
-    while True:
-        try:
-            data = connection.bio_read(1 << 16)
-        except SSL.WantReadError:
-            break
-        at = 0
-        while at < len(data):
-            length = int.from_bytes(data[at + _LENGTH_AT : at + _RECORD_HEADER_BYTES])
-            end = at + _RECORD_HEADER_BYTES + length
-            if waiting and len(waiting) + end - at > DATAGRAM_BYTES:
-                yield waiting
-                waiting = b""
-            waiting += data[at:end]
-            at = end
-    if waiting:
-        yield waiting

@@ -2,12 +2,12 @@
 How many may be connected at once.
 
 When the limit is reached, the newcomer that has been silent for longest gives
-way to the next: connections that say nothing cannot keep anybody out, and
-nobody who is logged in is thrown out for them.
+way to the next, then the anonymous session that is oldest: connections that
+say nothing cannot keep anybody out, and no user is thrown out for them.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from securerecv.limits import (
     MAX_CONNECTIONS_PER_ADDRESS,
     MAX_HANDSHAKES,
 )
+from securerecv.wire.verbs import Standing
 
 
 class Guest(Protocol):
@@ -53,13 +54,14 @@ class Gate:
         per_address: int = MAX_CONNECTIONS_PER_ADDRESS,
         handshakes: int = MAX_HANDSHAKES,
     ) -> None:
-        self._total = total
+        self.total = total
         self._per_address = per_address
         self._handshakes = handshakes
         # Dictionaries for their order: the first has been there for longest.
         self._inside: dict[Guest, None] = {}
         self._shaking_hands: dict[Guest, None] = {}
         self._newcomers: dict[Guest, None] = {}
+        self._anonymous: dict[Guest, None] = {}
         self._by_address: Counter[str] = Counter()
         self._emptied: Deferred[None] | None = None
 
@@ -78,15 +80,13 @@ class Gate:
             self._make_room(self._shaking_hands)
         if self._by_address[guest.address] >= self._per_address:
             self._make_room(
-                other
-                for other in chain(self._shaking_hands, self._newcomers)
-                if other.address == guest.address
+                other for other in self._who_may_go() if other.address == guest.address
             )
-        elif len(self) >= self._total:
-            self._make_room(chain(self._shaking_hands, self._newcomers))
+        elif len(self) >= self.total:
+            self._make_room(self._who_may_go())
         if (
             self._by_address[guest.address] >= self._per_address
-            or len(self) >= self._total
+            or len(self) >= self.total
         ):
             return False
         self._by_address[guest.address] += 1
@@ -99,14 +99,23 @@ class Gate:
         if self._shaking_hands.pop(guest, self) is None:
             self._newcomers[guest] = None
 
-    def came_in(self, guest: Guest) -> None:
-        """Note that somebody is logged in: they are not asked to make way."""
-        self._newcomers.pop(guest, None)
+    def came_in(self, guest: Guest, standing: Standing) -> None:
+        """
+        Note that somebody is no newcomer any more.
+
+        Users are not asked to make way, anonymous sessions only when there
+        are no newcomers left.
+        """
+        if self._newcomers.pop(guest, self) is None and (
+            standing is Standing.ANONYMOUS
+        ):
+            self._anonymous[guest] = None
 
     def leave(self, guest: Guest) -> None:
         """Note that somebody has gone, or is about to."""
         self._shaking_hands.pop(guest, None)
         self._newcomers.pop(guest, None)
+        self._anonymous.pop(guest, None)
         if self._inside.pop(guest, self) is not None:
             return
         self._by_address[guest.address] -= 1
@@ -143,6 +152,9 @@ class Gate:
     def _abort(self) -> None:
         for guest in tuple(self._inside):
             guest.abort()
+
+    def _who_may_go(self) -> Iterator[Guest]:
+        return chain(self._shaking_hands, self._newcomers, self._anonymous)
 
     def _make_room(self, guests: Iterable[Guest]) -> None:
         """Send the first of them home, if there is one."""

@@ -233,18 +233,23 @@ class BatchPort(Port):
         stopped: Deferred[None] | None = super().stopListening()
         return stopped
 
+    def readConnectionLost(self, reason: Failure) -> None:
+        """
+        Go on, if it was only an error that the network reported.
+
+        An ICMP message on a connected socket, with nothing to read, looks like a
+        hang-up to the reactors that poll, which have let go of the socket.
+        """
+        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self.startReading()
+            self._network_error(OSError(number, "reported by SO_ERROR"))
+        else:
+            super().readConnectionLost(reason)
+
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """Close the socket, if that is what was asked for."""
-        if self._wanted:
-            # An ICMP message on a connected socket, with nothing to read, looks
-            # like a hang-up to the reactor, which has let go of the socket.
-            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                self.startReading()
-                if self._outbox:
-                    self.startWriting()
-                self._network_error(OSError(number, "reported by SO_ERROR"))
-                return
+        """Close the socket."""
+        self._wanted = False
         self._counters.kernel_drops = sockopts.kernel_drops(self.socket)
         self._outbox.clear()
         super().connectionLost(reason)

@@ -83,7 +83,7 @@ def batches(datagrams: Sequence[bytes]) -> Iterator[list[bytes]]:
             total = 0
         batch.append(datagram)
         total += size
-        if size < first or size == 0:
+        if size < first:
             yield batch
             batch = []
     if batch:

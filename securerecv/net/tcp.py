@@ -1,6 +1,7 @@
 """Conversations over TCP."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -14,18 +15,16 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.desk import Desk
-from securerecv.limits import HANDSHAKE_TIMEOUT_S
+from securerecv.limits import HANDSHAKE_TIMEOUT_S, MAKE_WAY_S
 from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.gate import Gate
 from securerecv.net.tls import ServerTls
-from securerecv.wire.lines import refusal
 from securerecv.wire.session import Session
 
-NewSession = Callable[[float], Session]
-"""Makes a session that begins at the given time."""
+NewSession = Callable[[float, str], Session]
+"""Makes a session that begins at the given time, with a peer at an address."""
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -49,6 +48,7 @@ class TcpConversation(Protocol):
         self._clock = clock
         self._conversation: Conversation | None = None
         self._handshake_deadline: IDelayedCall | None = None
+        self._last_moment: IDelayedCall | None = None
 
     # -- from the transport -----------------------------------------------------
 
@@ -74,11 +74,11 @@ class TcpConversation(Protocol):
         transport: Any = self.transport
         self._conversation = Conversation(
             self._desk,
-            self._new_session(self._clock.seconds()),
+            self._new_session(self._clock.seconds(), self.address),
             self.address,
             self,
             self._clock,
-            came_in=lambda: self._gate.came_in(self),
+            came_in=partial(self._gate.came_in, self),
         )
         transport.registerProducer(self, True)
         self._conversation.start()
@@ -90,8 +90,9 @@ class TcpConversation(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Clean up."""
-        if self._handshake_deadline is not None and self._handshake_deadline.active():
-            self._handshake_deadline.cancel()
+        for call in (self._handshake_deadline, self._last_moment):
+            if call is not None and call.active():
+                call.cancel()
         self._gate.leave(self)
         if self._conversation is not None:
             self._conversation.over()
@@ -102,11 +103,10 @@ class TcpConversation(Protocol):
         if self._conversation is None:
             transport.abortConnection()
         else:
-            words = "too many connections; log in sooner"
-            transport.write(refusal(PeerError(ErrorCode.BUSY, words)).encode())
-            self.close()
+            self._conversation.make_way()
             # Nobody counts it any more, so nobody waits for its goodbye.
             transport.transport.loseConnection()
+            self._last_moment = self._clock.callLater(MAKE_WAY_S, self.abort)
 
     def dismiss(self, words: str) -> None:
         """See `securerecv.net.gate.Guest`."""

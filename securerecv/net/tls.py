@@ -124,7 +124,9 @@ class ServerDtls:
         self._cookie_key = secrets.token_bytes(32)
         self._context = _datagram_context(SSL.DTLS_SERVER_METHOD)
         _load_identity(self._context, certificate, key)
-        self._context.set_options(SSL.OP_COOKIE_EXCHANGE)
+        self._context.set_options(
+            SSL.OP_COOKIE_EXCHANGE  # type: ignore[arg-type]  # None without DTLS only
+        )
         self._context.set_cookie_generate_callback(
             lambda connection: self._cookie(connection, 0)
         )

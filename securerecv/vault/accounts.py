@@ -119,6 +119,7 @@ def set_password(
     connection: Connection,
     account_id: int,
     *,
+    before: bytes,
     password_hash: bytes,
     wrapped_by_password: bytes,
     wrapped_by_code: bytes | None = None,
@@ -126,8 +127,18 @@ def set_password(
     """
     Change what logs an account in and opens its box, both or neither.
 
+    Args:
+        connection: with a transaction.
+        account_id: whose.
+        before: the password hash that is to be replaced.
+        password_hash: the new one.
+        wrapped_by_password: the private key under the new password.
+        wrapped_by_code: the same under a new recovery code, or None to keep
+            the old one.
+
     Raises:
-        UnknownAccountError: it was removed meanwhile.
+        UnknownAccountError: it was removed, or its password was changed,
+            meanwhile.
     """
     values = {
         "password_hash": password_hash,
@@ -136,7 +147,9 @@ def set_password(
     if wrapped_by_code is not None:
         values["wrapped_by_code"] = wrapped_by_code
     done = connection.execute(
-        update(account).where(account.c.id == account_id).values(values)
+        update(account)
+        .where(account.c.id == account_id, account.c.password_hash == before)
+        .values(values)
     )
     if not done.rowcount:
         raise UnknownAccountError

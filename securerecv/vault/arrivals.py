@@ -12,28 +12,24 @@ An `Arrivals` belongs to the writer thread, except where noted.
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from attrs import define, field
 from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.logger import Logger
 
-from securerecv.errors import ErrorCode, PeerError
-from securerecv.limits import (
-    EPOCH_S,
-    MAX_CACHED_BOXES,
-    MAX_CACHED_UNKNOWN_NAMES,
-)
-from securerecv.names import normalise_user_name
-from securerecv.vault import accounts, boxes, epochs
+from securerecv.errors import PeerError, StorageFullError
+from securerecv.vault import boxes, epochs, seen
+from securerecv.vault.boxcache import Box, BoxCache
 from securerecv.vault.boxes import SealedMessage
-from securerecv.vault.database import (
-    changes_by_others,
-    is_shared,
-    shrink_log,
-)
-from securerecv.vault.epochs import MESSAGE_ID_BYTES, Epoch
-from securerecv.vault.mailboxkeys import MailboxPublicKey
+from securerecv.vault.database import is_shared, shrink_log, storage_error
+from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.schema import arrival, epoch
 from securerecv.wire.lines import Message, Post
+from securerecv.wire.replay import ReplayRecord
+
+_log = Logger()
 
 SETTLE_AFTER_BYTES = 32 * 1024 * 1024
 SETTLE_AFTER_S = 3.0
@@ -53,12 +49,14 @@ class Group:
         when_ms: when they came in, milliseconds since 1970.
         ids: for each its id, `MESSAGE_ID_BYTES` bytes.
         posts: for each its recipient, as the sender wrote it, and its body.
+        seen: what must be stored together with them.
     """
 
     sender: str
     when_ms: int
     ids: list[bytes]
     posts: Sequence[Post]
+    seen: Sequence[ReplayRecord] = ()
 
     def message(self, index: int) -> Message:
         """Give one of the messages."""
@@ -73,19 +71,12 @@ class Group:
             self.when_ms,
             [self.ids[index] for index in indices],
             [self.posts[index] for index in indices],
+            self.seen,
         )
 
 
 Refusals = dict[int, PeerError]
 """Which messages of a group could not be delivered, by their index."""
-
-
-@define
-class _Box:
-    account_id: int
-    lookup: bytes
-    public_key: MailboxPublicKey
-    epoch: Epoch | None = None
 
 
 _New = tuple[bytes, bytes, bytes]
@@ -96,10 +87,10 @@ _New = tuple[bytes, bytes, bytes]
 class _Batch:
     """What one commit will write: boxes, and for each what came, oldest first."""
 
-    boxes: dict[int, _Box] = field(factory=dict)
+    boxes: dict[int, Box] = field(factory=dict)
     messages: dict[int, list[_New]] = field(factory=dict)
 
-    def messages_of(self, box: _Box) -> list[_New]:
+    def messages_of(self, box: Box) -> list[_New]:
         messages = self.messages.get(box.account_id)
         if messages is None:
             messages = self.messages[box.account_id] = []
@@ -126,13 +117,10 @@ class Arrivals:
         seconds: Callable[[], float],
     ) -> None:
         self._connection = connection
-        self._name_key = name_key
         self._keep = keep
         self._seconds = seconds
         self._shared = is_shared(connection.engine)
-        self._changes = -1
-        self._boxes: dict[str, _Box] = {}
-        self._unknown: dict[str, PeerError] = {}
+        self._cache = BoxCache(connection, name_key)
         self._unsettled: dict[int, tuple[SealedMessage, ...]] = {}
         self._unsettled_bytes = 0
         self._unsettled_since = 0.0
@@ -162,17 +150,29 @@ class Arrivals:
     # -- from the writer thread -----------------------------------------------
 
     def recover(self) -> None:
-        """Settle what a crash left behind, and tidy up."""
+        """
+        Settle what a crash left behind, and tidy up.
+
+        On a full disk that may fail.  Then everything is left as it is: it can
+        be read, and settled when there is room again.
+        """
         with self._connection.begin():
             for (rows,) in self._connection.execute(
                 select(arrival.c.rows).order_by(arrival.c.id)
             ):
                 for account_id, sealed in _decode(rows):
                     self._remember(account_id, [sealed])
-            self._settle_in_transaction()
-            boxes.trim(self._connection, self._keep)
-            boxes.forget_unused_epochs(self._connection, self._hour())
-        self._forget_unsettled()
+        try:
+            with self._connection.begin():
+                self._settle_in_transaction()
+                boxes.trim(self._connection, self._keep)
+                boxes.forget_unused_epochs(self._connection, self._hour())
+        except SQLAlchemyError as error:
+            if not isinstance(storage_error(error), StorageFullError):
+                raise
+            _log.error("there is no room left: nothing can be received")
+        else:
+            self._forget_unsettled()
 
     def commit(self, groups: Sequence[Group]) -> list[Refusals]:
         """
@@ -187,8 +187,10 @@ class Arrivals:
         """
         try:
             with self._connection.begin():
-                self._notice_changes()
+                self.use_log()
+                self._cache.notice_changes()
                 refusals, batch = self._gather(groups)
+                seen.put(self._connection, chain(*[group.seen for group in groups]))
                 sealed = self._seal(batch)
                 if self._shared:
                     boxes.put(self._connection, sealed, self._keep)
@@ -196,7 +198,7 @@ class Arrivals:
                     self._append(sealed)
         except BaseException:
             # Epochs that this transaction began were never stored.
-            self._boxes.clear()
+            self._cache.forget()
             raise
         if not self._shared:
             for account_id, messages in sealed.items():
@@ -225,12 +227,13 @@ class Arrivals:
     def idle(self) -> None:
         """Do what can wait until there is nothing else to do."""
         self.settle()
-        self._forget_old_epochs()
+        self._cache.forget_old_epochs(self._seconds())
         if self._hour() > self._tidied_in:
             self._tidied_in = self._hour()
             self.use_log()
             with self._connection.begin():
                 boxes.forget_unused_epochs(self._connection, self._tidied_in)
+                seen.forget_expired(self._connection, self._seconds())
         if self._log_in_use:
             self._log_in_use = not shrink_log(self._connection)
 
@@ -238,82 +241,31 @@ class Arrivals:
         """Tell after how many seconds without a commit `idle` is wanted."""
         if self._unsettled or self._log_in_use:
             return IDLE_AFTER_S
-        return FORGET_AFTER_S if self._boxes else None
+        return FORGET_AFTER_S if self._cache else None
 
-    # -- boxes and their epochs -----------------------------------------------
-
-    def _notice_changes(self) -> None:
-        """Forget what is remembered of accounts if somebody else changed them."""
-        self.use_log()
-        changes = changes_by_others(self._connection)
-        if changes == self._changes:
-            return
-        self._changes = changes
-        self._unknown.clear()
-        ids = {box.account_id for box in self._boxes.values()}
-        there = boxes.existing(self._connection, ids)
-        self._boxes = {
-            name: box for name, box in self._boxes.items() if box.account_id in there
-        }
+    # -- gathering and sealing --------------------------------------------------
 
     def _gather(self, groups: Sequence[Group]) -> tuple[list[Refusals], _Batch]:
         """Find all boxes; they stay there until the commit."""
         while True:
             batch = _Batch()
             refusals = [self._sort(group, batch) for group in groups]
-            if not self._shared:
-                return refusals, batch
-            # Somebody else may have removed accounts that are remembered, and
+            # Other servers may have removed accounts that are remembered, and
             # may have added others of the same names.
-            removed = batch.boxes.keys() - boxes.existing(self._connection, batch.boxes)
-            if not removed:
+            if not self._shared or self._cache.check(batch.boxes.values()):
                 return refusals, batch
-            self._boxes = {
-                name: box
-                for name, box in self._boxes.items()
-                if box.account_id not in removed
-            }
 
     def _sort(self, group: Group, batch: _Batch) -> Refusals:
         refusals: Refusals = {}
         header = epochs.header_of(group.sender, group.when_ms)
         for index, post in enumerate(group.posts):
-            box = self._boxes.get(post.to)
-            if box is None:
-                found = self._find(post.to)
-                if isinstance(found, PeerError):
-                    refusals[index] = found
-                    continue
-                box = found
-            new = group.ids[index], header, post.body
-            batch.messages_of(box).append(new)
+            box = self._cache.find(post.to)
+            if isinstance(box, PeerError):
+                refusals[index] = box
+            else:
+                new = group.ids[index], header, post.body
+                batch.messages_of(box).append(new)
         return refusals
-
-    def _find(self, to: str) -> _Box | PeerError:
-        refusal = self._unknown.get(to)
-        if refusal is not None:
-            return refusal
-        try:
-            name = normalise_user_name(to)
-        except PeerError:
-            name = ""
-        box = self._boxes.get(name)
-        if box is None:
-            lookup = accounts.lookup_of(self._name_key, name)
-            account = accounts.find(self._connection, lookup) if name else None
-            if account is None:
-                refusal = _no_such_user()
-                if not self._shared:
-                    _make_room(self._unknown, MAX_CACHED_UNKNOWN_NAMES)
-                    self._unknown[to] = refusal
-                return refusal
-            if not account.public_key.is_whole():
-                words = "that box is damaged"
-                return PeerError(ErrorCode.INTERNAL, words)
-            box = _Box(account.id, lookup, account.public_key)
-        _make_room(self._boxes, MAX_CACHED_BOXES)
-        self._boxes[to] = self._boxes[name] = box
-        return box
 
     def _seal(self, batch: _Batch) -> dict[int, list[SealedMessage]]:
         """Seal what will be kept: of each box only the newest messages."""
@@ -323,7 +275,7 @@ class Arrivals:
         for account_id, messages in batch.messages.items():
             box = batch.boxes[account_id]
             current = box.epoch
-            if current is None or now_s - current.began_s >= EPOCH_S:
+            if current is None or not current.lasts(now_s):
                 current, key = epochs.begin(box.public_key, box.lookup, now_s)
                 box.epoch = current
                 new_epochs.append(
@@ -341,12 +293,6 @@ class Arrivals:
         if new_epochs:
             self._connection.execute(insert(epoch), new_epochs)
         return sealed
-
-    def _forget_old_epochs(self) -> None:
-        now_s = self._seconds()
-        for box in self._boxes.values():
-            if box.epoch is not None and now_s - box.epoch.began_s >= EPOCH_S:
-                box.epoch = None
 
     # -- settling ---------------------------------------------------------------
 
@@ -380,16 +326,6 @@ class Arrivals:
         self._unsettled = {}
         self._unsettled_bytes = 0
         self._settlings += 1
-
-
-def _no_such_user() -> PeerError:
-    return PeerError(ErrorCode.NO_MAILBOX, "there is no such user")
-
-
-def _make_room(cache: dict[str, _Box] | dict[str, PeerError], limit: int) -> None:
-    """Drop the oldest entry of a full cache."""
-    while len(cache) >= limit:
-        del cache[next(iter(cache))]
 
 
 def _encode(sealed: dict[int, list[SealedMessage]]) -> bytes:

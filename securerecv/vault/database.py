@@ -146,8 +146,9 @@ def check_whole(engine: Engine) -> None:
     except SQLAlchemyError as error:
         raise storage_error(error) from error
     if verdict != "ok":
+        words = str(verdict).splitlines()[-1]
         raise OperatorError(
-            f"{engine.url.database} is damaged: restore it from a backup ({verdict})"
+            f"{engine.url.database} is damaged: restore it from a backup ({words})"
         )
 
 
@@ -272,7 +273,8 @@ def shrink_log(connection: Connection) -> bool:
         connection: without a transaction.
 
     Returns:
-        False if somebody was reading, and it must be tried again later.
+        False if somebody was reading, or the disk is full: then it must be
+        tried again later.
     """
     if connection.dialect.name != "sqlite":
         return True
@@ -281,6 +283,9 @@ def shrink_log(connection: Connection) -> bool:
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         ((busy, _, _),) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error:
+        # What was committed is safe in the log; there may be no room now.
+        busy = True
     finally:
         driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
     return not busy

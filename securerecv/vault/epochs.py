@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from securerecv.errors import StorageError
+from securerecv.limits import EPOCH_S
 from securerecv.vault.mailboxkeys import MailboxPrivateKey, MailboxPublicKey
 from securerecv.wire.lines import Message
 
@@ -40,6 +41,10 @@ class Epoch:
     _cipher: AESGCM = field(repr=False)
     _box: bytes
     _sealed_messages: int = 0
+
+    def lasts(self, now_s: float) -> bool:
+        """Tell whether the key is still used; not if the clock was set back."""
+        return 0 <= now_s - self.began_s < EPOCH_S
 
     def seal(self, message_id: bytes, header: bytes, body: bytes) -> bytes:
         """

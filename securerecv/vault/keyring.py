@@ -41,6 +41,7 @@ class Keyring:
         name_key: 32 bytes; names are found by their HMAC under it.
         password_key: 32 bytes; passwords are mixed with it before bcrypt.
         mailbox_key: 32 bytes; passwords are mixed with it before scrypt.
+        token_key: 32 bytes; the secrets of tokens are made of it.
         sealing_key: the X25519 key that datagrams are sealed to.
         certificate: PEM file of the TLS certificate chain.
         certificate_key: PEM file of its private key.
@@ -49,6 +50,7 @@ class Keyring:
     name_key: bytes = field(repr=False)
     password_key: bytes = field(repr=False)
     mailbox_key: bytes = field(repr=False)
+    token_key: bytes = field(repr=False)
     sealing_key: X25519PrivateKey = field(repr=False)
     certificate: Path
     certificate_key: Path
@@ -106,6 +108,7 @@ def open_keyring(
         name_key=_derive(master, b"names"),
         password_key=_derive(master, b"passwords"),
         mailbox_key=_derive(master, b"mailboxes"),
+        token_key=_derive(master, b"tokens"),
         sealing_key=X25519PrivateKey.from_private_bytes(sealing),
         certificate=certificate,
         certificate_key=certificate_key,
@@ -208,7 +211,10 @@ def check_private(path: Path) -> None:
 
 def _check_mode(path: Path, wanted: int) -> None:
     # The other bits let nobody in, and chmod does not clear a folder's.
-    mode = path.stat().st_mode & _PERMISSIONS
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise OperatorError(f"{path} belongs to another user: run this as its owner")
+    mode = status.st_mode & _PERMISSIONS
     if mode & ~wanted:
         raise OperatorError(
             f"{path} has mode {mode:04o}: others may get at it;"

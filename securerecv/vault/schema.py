@@ -2,7 +2,7 @@
 The tables, the same in SQLite and PostgreSQL.
 
 No column holds anything in clear that a person wrote: names are HMACs,
-messages are sealed.
+messages and labels are sealed.
 """
 
 from sqlalchemy import (
@@ -70,6 +70,28 @@ message = Table(
     Column("epoch_id", _Number, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("account_id", _Number, _account_id.copy(), nullable=False),
+    # Names the token without giving away what it is (`securerecv.vault.tokens`).
+    Column("lookup", LargeBinary, nullable=False, unique=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("token_by_account", "account_id"),
+    # A number stands for one token ever: numbers tell what has changed.
+    sqlite_autoincrement=True,
+)
+
+seen = Table(
+    "seen",
+    metadata,
+    # Sealed datagrams that were taken (`securerecv.wire.replay.ReplayRecord`).
+    Column("digest", LargeBinary, primary_key=True),
+    Column("expires_s", _Number, nullable=False),
+    Column("state", LargeBinary, nullable=False),
 )
 
 arrival = Table(

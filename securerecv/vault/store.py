@@ -99,8 +99,9 @@ class Store:
         if not self._committing:
             self._committing = True
             # Not at once: what other connections have sent in the meantime
-            # is read first, and shares the commit.
-            self._reactor.callLater(0, self._submit_commit)
+            # is read first, and shares the commit.  Not by callLater either,
+            # which waits for a clock that somebody may set back.
+            self._reactor.callFromThread(self._submit_commit)
         return done
 
     def _submit_commit(self) -> None:
@@ -134,7 +135,7 @@ class Store:
         self, account: Account, key: MailboxPrivateKey, count: int
     ) -> "Deferred[list[Message]]":
         """Read the newest messages of a box, oldest first."""
-        return self._in_reader(self._open_last, account, key, count)
+        return self.query(self._open_last, account, key, count)
 
     def read(
         self, account: Account, key: MailboxPrivateKey, message_id: str
@@ -145,7 +146,7 @@ class Store:
         Returns:
             The message; fails with `PeerError` ``no-such-id``.
         """
-        return self._in_reader(self._open_one, account, key, message_id)
+        return self.query(self._open_one, account, key, message_id)
 
     def drop(self, account: Account, message_id: str) -> "Deferred[None]":
         """
@@ -166,7 +167,7 @@ class Store:
     def find_account(self, name: str) -> "Deferred[Account | None]":
         """Look up the account of a normalised name."""
         lookup = accounts.lookup_of(self._name_key, name)
-        return self._in_reader(accounts.find, lookup)
+        return self.query(accounts.find, lookup)
 
     def find_accounts(
         self, names: Sequence[str]
@@ -178,7 +179,7 @@ class Store:
             found = accounts.find_many(connection, list(lookups))
             return {name: found.get(lookup) for lookup, name in lookups.items()}
 
-        return self._in_reader(work)
+        return self.query(work)
 
     @inlineCallbacks
     def password_hash(self, name: str) -> "Generator[Any, Any, bytes | None]":
@@ -214,20 +215,42 @@ class Store:
         self._writer.submit(job)
         return done
 
-    # -- in the threads of the readers ------------------------------------------
-
-    def _in_reader(
+    def query(
         self,
         work: Callable[Concatenate[Connection, _P], _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> "Deferred[_T]":
+        """
+        Read something over a connection of a reader's.
+
+        Returns:
+            What ``work`` returns.
+        """
+        job = partial(self.query_now, work, *args, **kwargs)
+        return deferToThreadPool(self._reactor, self._readers, job)
+
+    def query_now(
+        self,
+        work: Callable[Concatenate[Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """
+        Read something in the thread of the caller, who waits for the disk.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+
         def job() -> _T:
             with self._engine.connect() as connection:
                 reading = connection.execution_options(reading=True)
                 return work(reading, *args, **kwargs)
 
-        return deferToThreadPool(self._reactor, self._readers, _translated, job)
+        return _translated(job)
+
+    # -- in the threads of the readers ------------------------------------------
 
     def _open_last(
         self,

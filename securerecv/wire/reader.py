@@ -13,7 +13,7 @@ from attrs import define, field
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MAX_SKIPPED_PAYLOAD_BYTES
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Share
 from securerecv.wire.lines import Post, usage
 from securerecv.wire.tags import split_tag, tag_of
 from securerecv.wire.verbs import VERBS, Verb, find, usage_of
@@ -59,7 +59,7 @@ class Reader:
 
     Args:
         max_message: bytes of the largest payload taken.
-        budget: the allowance for payloads, shared by all conversations.  What
+        budget: the peer's allowance for payloads.  What
             a `Post` holds is taken from it and must be given back.
         check: raises `PeerError` if the peer may not use a verb now.
 
@@ -68,7 +68,7 @@ class Reader:
     """
 
     def __init__(
-        self, max_message: int, budget: Budget, check: Callable[[Verb], None]
+        self, max_message: int, budget: Share, check: Callable[[Verb], None]
     ) -> None:
         self.broken = False
         self._max_message = max_message

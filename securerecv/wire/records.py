@@ -11,16 +11,21 @@ from collections.abc import Sequence
 
 from securerecv.errors import PeerError
 from securerecv.wire.answermemory import AnswerMemory
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Share
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
 from securerecv.wire.session import Session, Terms
 
-MAX_WAITING_RECORDS = 256
-"""Records that wait while a command is carried out; the rest is lost."""
+RECORD_BYTES = 1195
+"""
+What certainly gets through: 1,280 bytes, which every path of IPv6 lets through
+(RFC 8200 section 5), less its header (40), that of UDP (8) and that of a DTLS
+record with its nonce and tag (37).
+"""
 
-FIRST_RECORD_BYTES = 1200
-"""What certainly gets through: RFC 9000 section 14 takes the same to be so."""
+MAX_WAITING_RECORDS = 256
+MAX_WAITING_BYTES = 256 * 1024
+"""What may wait while a command is carried out; more is lost, as datagrams are."""
 
 
 class RecordSession(Session):
@@ -29,51 +34,61 @@ class RecordSession(Session):
 
     Args:
         terms: what the server offers.
-        budget: the allowance for payloads, shared by all conversations.
+        budget: the peer's allowance for payloads, and for records that wait.
         now: seconds on the clock that all other times are on.
-
-    Attributes:
-        record_bytes: what fits in one record; may be changed at any time.
     """
 
-    def __init__(self, terms: Terms, budget: Budget, now: float) -> None:
-        self._room = FIRST_RECORD_BYTES
-        self._memory = AnswerMemory()
-        self._records: deque[bytes] = deque()
-        super().__init__(terms, budget, now)
+    _room = RECORD_BYTES
 
+    # Nothing else tells that the peer of a datagram conversation has gone.
     _watchers_may_be_silent = False
 
-    @property
-    def record_bytes(self) -> int:
-        """What fits in one record."""
-        return self._room or FIRST_RECORD_BYTES
-
-    @record_bytes.setter
-    def record_bytes(self, count: int) -> None:
-        self._room = count
+    def __init__(self, terms: Terms, budget: Share, now: float) -> None:
+        self._memory = AnswerMemory()
+        self._records: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        super().__init__(terms, budget, now)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take one record from the peer."""
         self._now = now
-        if not self._ending and len(self._records) < MAX_WAITING_RECORDS:
-            self._records.append(data)
+        if (
+            self._ending
+            or len(self._records) >= MAX_WAITING_RECORDS
+            or self._waiting_bytes + len(data) > MAX_WAITING_BYTES
+            or not self._budget.take(len(data))
+        ):
+            return
+        self._records.append(data)
+        self._waiting_bytes += len(data)
+
+    def _next_record(self) -> bytes:
+        record = self._records.popleft()
+        self._waiting_bytes -= len(record)
+        self._budget.give_back(len(record))
+        return record
 
     def _next_item(self) -> Item | None:
-        while True:
-            item = self._reader.next()
-            if item is None:
-                item = self._reader.end_record()
+        # An answer given again takes room as any other; when there is no more,
+        # `next_event` is asked again after the answers were fetched.
+        while self._has_room():
+            item = self._reader.next() or self._reader.end_record()
             if item is None:
                 if not self._records:
                     return None
-                self._reader.begin_record(self._records.popleft())
+                self._reader.begin_record(self._next_record())
             elif not item.tag or self._memory.begin(item.tag, self._reader.last_read):
                 return item
             else:
-                self._put_out(self._memory.answer_to(item.tag) or [])
+                self._put_out(list(self._memory.answer_to(item.tag)))
                 if isinstance(item, Post):
                     self._budget.give_back(len(item.body))
+        return None
+
+    def _end(self) -> None:
+        super()._end()
+        while self._records:
+            self._next_record()
 
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
         pieces = super()._write(answer, tag)
@@ -83,9 +98,9 @@ class RecordSession(Session):
 
     def _write_posts(self, posts: Sequence[Post], lines: Sequence[str]) -> list[bytes]:
         pieces = [line.encode() for line in lines]
-        for post, piece in zip(posts, pieces, strict=True):
+        for post, answer in zip(posts, pieces, strict=True):
             if post.tag:
-                self._memory.finish(post.tag, [piece])
+                self._memory.finish(post.tag, [answer])
         return pieces
 
     def _pack(self, pieces: list[bytes]) -> list[bytes]:
@@ -94,7 +109,7 @@ class RecordSession(Session):
         record: list[bytes] = []
         size = 0
         for piece in pieces:
-            if record and size + len(piece) > self.record_bytes:
+            if record and size + len(piece) > self._room:
                 records.append(b"".join(record))
                 record, size = [], 0
             record.append(piece)

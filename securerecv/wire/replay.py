@@ -22,7 +22,7 @@ WINDOW = 2048
 """How far behind the highest sequence number one may still be taken."""
 
 MAX_ENCS = 131_072
-"""What is remembered of each takes about 600 bytes, the bitmap included."""
+"""What is remembered of each takes 400 to 700 bytes."""
 
 MAX_ENCS_PER_ADDRESS = 32_768
 
@@ -163,9 +163,10 @@ class ReplayMemory:
 
     If the clock is set back after a window was forgotten, its datagrams could
     look fresh again.  So the memory keeps the largest time of all that it has
-    forgotten, and where there is no window takes nothing of that time or before.
-    While the clock runs forward this refuses nothing: windows are forgotten when
-    their largest time is more than 120 s ago, so what it refuses is stale anyway.
+    forgotten, and takes nothing of that time or before.  While the clock runs
+    forward this refuses nothing: windows are forgotten when their largest time is
+    more than 120 s ago, so what it refuses is stale anyway.  (This mark is not
+    stored: who sets the clock back *and* restarts is on their own.)
 
     Args:
         max_encs: windows in all.
@@ -186,25 +187,38 @@ class ReplayMemory:
         self._next: list[tuple[int, bytes]] = []
         self._forgotten_ms = 0
 
-    def __len__(self) -> int:
-        """Count the windows."""
+    @property
+    def remembered(self) -> int:
+        """How many windows are remembered."""
         return len(self._windows)
 
     def find(self, digest: bytes) -> Window | None:
         """Give the window of an ``enc``, if there is one."""
         return self._windows.get(digest)
 
-    def check_new(self, address: str, time_ms: int, now_ms: int) -> None:
+    def check_time(self, time_ms: int, now_ms: int) -> None:
         """
-        Ask whether a first datagram may be taken under an ``enc`` without a window.
+        Ask whether a datagram's time is near enough to the clock's.
+
+        Both are milliseconds since 1970.
 
         Raises:
-            Dropped: ``memory-full``; or ``stale``, if it may be one of those whose
-                window has been forgotten.
+            Dropped: ``stale``.
+        """
+        if (
+            not -MAX_TIME_DIFFERENCE_MS <= time_ms - now_ms <= MAX_TIME_DIFFERENCE_MS
+            or time_ms <= self._forgotten_ms
+        ):
+            raise Dropped(DropReason.STALE)
+
+    def check_new(self, address: str, now_ms: int) -> None:
+        """
+        Ask whether there is room for one more window.
+
+        Raises:
+            Dropped: ``memory-full``.
         """
         self._forget_expired(now_ms)
-        if time_ms <= self._forgotten_ms:
-            raise Dropped(DropReason.STALE)
         if (
             len(self._windows) >= self._max_encs
             or self._per_address[address] >= self._max_encs_per_address

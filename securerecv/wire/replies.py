@@ -147,7 +147,7 @@ class Replies:
                     return None
                 if not line:
                     continue
-                tag, mark, text = _split(line)
+                tag, mark, text = split_mark(line)
                 payload = None
                 if self._payload_follows(tag, mark, text):
                     continue
@@ -174,10 +174,7 @@ class Replies:
         """Note that a payload follows a line, if one does."""
         if mark not in ("*", "!") or not text.startswith("MSG "):
             return False
-        match = _MESSAGE.fullmatch(text)
-        if match is None:
-            raise NotUnderstoodError("the server announced a message wrongly")
-        size = int(match[4])
+        size = announced_bytes(text)
         # Not the limit of the greeting: a box may keep larger messages from
         # before that limit was lowered.
         if size > MAX_MESSAGE_BYTES:
@@ -221,7 +218,7 @@ class Replies:
                 return Replied(tag, Answer(text, tuple(lines)))
             case _:
                 self._answer = None
-                return Replied(tag, _error(text))
+                return Replied(tag, error_of(text))
 
     def _begun(self, tag: str) -> _Open:
         """Give the answer that a line with this tag belongs to."""
@@ -239,7 +236,7 @@ class Replies:
 
     def _greet(self, tag: str, mark: str, text: str) -> Event | None:
         if mark == "-ERR" and not tag:
-            return Replied(tag, _error(text))
+            return Replied(tag, error_of(text))
         if mark != "*" or tag:
             raise NotUnderstoodError("this is no securerecv server: no greeting")
         lines = self._begun(tag).lines
@@ -252,20 +249,52 @@ class Replies:
             return None
         self._greeted = True
         self._answer = None
-        return _greeting([line for line, _ in lines])
+        return greeting_of([line for line, _ in lines])
+
+
+@define
+class LargeMessage(Message):
+    """
+    A message that was announced without its body, which no datagram can hold.
+
+    Attributes:
+        body: nothing.
+        size: bytes of the body.
+    """
+
+    size: int
+
+
+def announced_bytes(text: str) -> int:
+    """
+    Give the size of the payload that a ``MSG …`` line, without its mark, announces.
+
+    Raises:
+        NotUnderstoodError: it is no such line.
+    """
+    match = _MESSAGE.fullmatch(text)
+    if match is None:
+        raise NotUnderstoodError("the server announced a message wrongly")
+    return int(match[4])
 
 
 def message_of(text: str, body: bytes | None) -> Message:
     """
     Read a ``MSG …`` line, without its mark, and its payload.
 
+    Returns:
+        A message; without a payload, a `LargeMessage`.
+
     Raises:
-        NotUnderstoodError: it is none.
+        NotUnderstoodError: it is no message.
     """
     match = _MESSAGE.fullmatch(text)
-    if match is None or body is None:
+    if match is None:
         raise NotUnderstoodError("the server sent something else than a message")
-    return Message(match[1], match[2], _milliseconds(match[3]), body)
+    when_ms = _milliseconds(match[3])
+    if body is None:
+        return LargeMessage(match[1], match[2], when_ms, b"", int(match[4]))
+    return Message(match[1], match[2], when_ms, body)
 
 
 def _milliseconds(when: str) -> int:
@@ -281,8 +310,13 @@ def _milliseconds(when: str) -> int:
     return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
-def _split(line: str) -> tuple[str, str, str]:
-    """Split a line into tag, mark (``* ! +OK -ERR``) and text."""
+def split_mark(line: str) -> tuple[str, str, str]:
+    """
+    Split a line into tag, mark (``* ! +OK -ERR``) and text.
+
+    Raises:
+        NotUnderstoodError: it has no mark.
+    """
     tag = ""
     if line.startswith("#"):
         match = _TAGGED.fullmatch(line)
@@ -295,7 +329,7 @@ def _split(line: str) -> tuple[str, str, str]:
     return tag, mark, text
 
 
-def _error(text: str) -> PeerError:
+def error_of(text: str) -> PeerError:
     """
     Read what follows ``-ERR``.
 
@@ -309,7 +343,13 @@ def _error(text: str) -> PeerError:
         return PeerError(ErrorCode.INTERNAL, text)
 
 
-def _greeting(lines: Sequence[str]) -> Greeting:
+def greeting_of(lines: Sequence[str]) -> Greeting:
+    """
+    Read the lines of a greeting, without their marks.
+
+    Raises:
+        NotUnderstoodError: they say no limits.
+    """
     notice = ""
     limits: Limits | None = None
     for line in lines:

@@ -24,7 +24,6 @@ from securerecv.wire.datagram import (
     KIND_REPLY,
     KIND_REQUEST,
     MAX_DATAGRAM_BYTES,
-    MAX_TIME_DIFFERENCE_MS,
     MODE_BASE,
     MODE_PSK,
     REPLY_FIELDS,
@@ -41,8 +40,8 @@ from securerecv.wire.numbered import NumberedCipher
 from securerecv.wire.openings import OpeningBudget
 from securerecv.wire.replay import ReplayMemory, ReplayRecord, Window, digest_of
 
-MAX_CONTEXTS = 8192
-"""Senders whose next datagram costs no public-key work, about 2 KiB each."""
+MAX_CONTEXTS = 4096
+"""Senders whose next datagram costs no public-key work, about 5 KiB each."""
 
 _TIME_AND_SEQUENCE = Struct(">QQ")
 _BASE_BYTES = HEADER_BYTES[MODE_BASE]
@@ -78,11 +77,11 @@ class Opened(Generic[TokenT]):
         token: the sender's; None for an anonymous one.
         sequence: its number under ``enc``.
         enc: 32 bytes; two datagrams with the same come from the same sender.
-        max_reply_bytes: the longest text that `reply` takes; may be negative.
+        max_reply_bytes: the longest text that `reply` takes, at least 41.
     """
 
     request: bytes = field(repr=False)
-    token: TokenT | None
+    token: TokenT | None = field(repr=False)
     sequence: int
     enc: bytes
     max_reply_bytes: int
@@ -201,8 +200,7 @@ class SealedReceiver(Generic[TokenT]):
         if key_id not in self._keys:
             raise Dropped(DropReason.NOT_FOR_US)
         time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
-        if abs(milliseconds(now_s) - time_ms) > MAX_TIME_DIFFERENCE_MS:
-            raise Dropped(DropReason.STALE)
+        self._memory.check_time(time_ms, milliseconds(now_s))
         token: TokenT | None = None
         if mode == MODE_PSK:
             token = self._token_of(datagram[TOKEN_ID_AT:header_bytes])
@@ -245,7 +243,7 @@ class SealedReceiver(Generic[TokenT]):
         digest = digest_of(enc)
         window = self._memory.find(digest)
         if window is None:
-            self._memory.check_new(address, time_ms, milliseconds(now_s))
+            self._memory.check_new(address, milliseconds(now_s))
         else:
             window.check(sequence)
         if not self._budget.take(address, now_s):

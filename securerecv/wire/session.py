@@ -25,7 +25,7 @@ from securerecv.limits import (
     MIN_PAYLOAD_BYTES_PER_S,
     REQUEST_TIMEOUT_S,
 )
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Share
 from securerecv.wire.lines import (
     NOTICE,
     Answer,
@@ -116,7 +116,7 @@ class Session:
 
     Args:
         terms: what the server offers.
-        budget: the allowance for payloads, shared by all conversations.
+        budget: the peer's allowance for payloads.
         now: seconds on the clock that all other times are on.
 
     Attributes:
@@ -125,7 +125,7 @@ class Session:
         watching: the peer has asked to be shown what comes in.
     """
 
-    def __init__(self, terms: Terms, budget: Budget, now: float) -> None:
+    def __init__(self, terms: Terms, budget: Share, now: float) -> None:
         self.standing = Standing.NEW
         self.name = ""
         self.watching = False
@@ -187,10 +187,16 @@ class Session:
         self._budget.give_back(posts.size)
         self._flush()
 
-    def push(self, text: str, payload: bytes | None = None) -> None:
-        """Say something that was not asked for, between two answers."""
+    def push(self, text: str, payload: bytes | None = None) -> bool:
+        """
+        Say something that was not asked for, between two answers.
+
+        Returns:
+            False if the conversation is ending and nothing more is said.
+        """
         if not self._ending:
             self._put_out([piece(f"! {text}", payload, self._room)])
+        return not self._ending
 
     def expire(self, now: float) -> None:
         """End the conversation if its deadline has passed."""

@@ -1,0 +1,247 @@
+"""
+The far end of one DTLS conversation, from its cookie on.
+
+First it shakes hands, then it talks; OpenSSL's part of both happens in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IDelayedCall
+
+from securerecv.limits import HANDSHAKE_TIMEOUT_S
+from securerecv.net.addresses import host_of
+from securerecv.net.conversation import Conversation
+from securerecv.net.outbox import Address
+from securerecv.net.tls import DATAGRAM_BYTES
+from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, datagrams, records
+
+MAX_HANDSHAKE_DATAGRAMS = 32
+"""
+What a client may send before its handshake has finished.
+
+It needs about 4, and as many again for each time that it has lost some.
+OpenSSL may keep each of them, in a buffer of 16 KiB.
+"""
+
+_READ_BYTES = 1 << 16
+
+
+class Sender(Protocol):
+    """Sends datagrams to an address."""
+
+    def __call__(self, datagrams: Sequence[bytes], address: Address) -> object:
+        """Send them, in their order, or lose them."""
+
+
+class Server(Protocol):
+    """What a peer wants of the server that it is a peer of."""
+
+    send: Sender
+    call_later: Callable[..., IDelayedCall]
+
+    def shook_hands(self, peer: "Peer") -> Conversation:
+        """Let it take the place of whoever had its address before."""
+
+    def gone(self, peer: "Peer") -> None:
+        """Forget it."""
+
+
+class Peer:
+    """
+    One peer, from its cookie on.
+
+    Attributes:
+        address: its host, for limits.
+        remote: where it is.
+        random: of its hello, by which a repeated one is known.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        connection: SSL.Connection,
+        remote: Address,
+        random: bytes,
+    ) -> None:
+        self.address = host_of(remote[0])
+        self.remote = remote
+        self.random = random
+        self._server = server
+        # None when it is over: nothing may keep OpenSSL's buffers alive then.
+        self._connection: SSL.Connection | None = connection
+        self._conversation: Conversation | None = None
+        self._handshake_datagrams = 0
+        self._is_reading = False
+        self._alarm: IDelayedCall | None = None
+        self._handshake_deadline = server.call_later(HANDSHAKE_TIMEOUT_S, self.abort)
+
+    def start(self) -> None:
+        """Go on with the handshake that the cookie began."""
+        if self._connection is not None:
+            self._shake_hands(self._connection)
+
+    def received(self, datagram: bytes) -> bool:
+        """Take a datagram; tell whether anything came of it."""
+        if self._connection is None:
+            return False
+        self._connection.bio_write(datagram)
+        if self._conversation is None:
+            self._handshake_datagrams += 1
+            if self._handshake_datagrams > MAX_HANDSHAKE_DATAGRAMS:
+                self.abort()
+            else:
+                self._shake_hands(self._connection)
+            return True
+        return self._read(self._conversation)
+
+    # -- shaking hands --------------------------------------------------------
+
+    def _shake_hands(self, connection: SSL.Connection) -> None:
+        try:
+            connection.do_handshake()
+        except SSL.WantReadError:
+            self._send_flight(connection)
+            self._set_alarm(connection)
+            return
+        except SSL.Error:
+            # The peer may know why from the alert.
+            self._send_flight(connection)
+            self.abort()
+            return
+        self._send_flight(connection)
+        self._stop_alarms()
+        self._conversation = self._server.shook_hands(self)
+        self._conversation.start()
+        # What came before its time has been kept by OpenSSL.
+        self._read(self._conversation)
+
+    def _send_flight(self, connection: SSL.Connection) -> None:
+        flight = list(datagrams(taken_from(connection), DATAGRAM_BYTES))
+        if flight:
+            self._server.send(flight, self.remote)
+
+    def _set_alarm(self, connection: SSL.Connection) -> None:
+        """Have OpenSSL send its part of the handshake again when it is time."""
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        timeout_s = connection.DTLSv1_get_timeout()
+        if timeout_s is not None:
+            self._alarm = self._server.call_later(timeout_s, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.DTLSv1_handle_timeout()
+        except SSL.Error:
+            self.abort()
+            return
+        self._send_flight(connection)
+        self._set_alarm(connection)
+
+    def _stop_alarms(self) -> None:
+        for call in (self._alarm, self._handshake_deadline):
+            if call is not None and call.active():
+                call.cancel()
+
+    # -- the conversation -----------------------------------------------------
+
+    def _read(self, conversation: Conversation) -> bool:
+        """Hand on what a datagram held; tell whether that was anything."""
+        heard = False
+        self._is_reading = True
+        try:
+            while (record := self._next_record()) is not None:
+                heard = True
+                conversation.received(record)
+        finally:
+            self._is_reading = False
+        return self._flush() or heard or self._connection is None
+
+    def _next_record(self) -> bytes | None:
+        if self._connection is None:
+            return None
+        try:
+            return self._connection.recv(MAX_RECORD_BYTES)
+        except SSL.WantReadError:
+            return None
+        except SSL.Error:
+            # A goodbye, or the peer's own fault: OpenSSL passes over what does
+            # not authenticate.
+            self.abort()
+            return None
+
+    def _flush(self) -> bool:
+        """Send what there is, a record each: some clients read no second one."""
+        if self._connection is None or self._is_reading:
+            return False
+        waiting = taken_from(self._connection)
+        if waiting:
+            self._server.send(waiting, self.remote)
+        return bool(waiting)
+
+    # -- as a guest of the gate -----------------------------------------------
+
+    def make_way(self) -> None:
+        """See `securerecv.net.gate.Guest`."""
+        if self._conversation is None:
+            self.abort()
+        else:
+            self._conversation.make_way()
+
+    def dismiss(self, words: str) -> None:
+        """See `securerecv.net.gate.Guest`."""
+        if self._conversation is None:
+            self.abort()
+        else:
+            self._conversation.dismiss(words)
+
+    # -- what the conversation wants of its transport -------------------------
+
+    def write(self, data: bytes) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        if self._connection is not None:
+            self._connection.send(data)
+            self._flush()
+
+    def pause(self) -> None:
+        """Do nothing: the session keeps a few records, and loses the others."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """See `securerecv.net.conversation.Pipe`."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Say goodbye, and forget the peer."""
+        if self._connection is not None and self._conversation is not None:
+            with suppress(SSL.Error):
+                self._connection.shutdown()
+            self._is_reading = False
+            self._flush()
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Forget the peer, which has begun anew or was never there."""
+        if self._connection is None:
+            return
+        self._connection = None
+        self._stop_alarms()
+        self._server.gone(self)
+        if self._conversation is not None:
+            self._conversation.over()
+
+
+def taken_from(connection: SSL.Connection) -> list[bytes]:
+    """Take the records that OpenSSL wants sent."""
+    data = b""
+    with suppress(SSL.WantReadError):
+        while True:
+            data += connection.bio_read(_READ_BYTES)
+    return list(records(data))

@@ -1,0 +1,43 @@
+"""
+Which sealed datagrams were taken: stored with their messages.
+
+Functions on a connection.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from securerecv.vault.database import upsert
+from securerecv.vault.schema import seen
+from securerecv.wire.replay import ReplayRecord
+
+KEPT_FOR_S = 3600
+"""How long what has expired is kept, in case that the clock is set back."""
+
+
+def put(connection: Connection, records: Iterable[ReplayRecord]) -> None:
+    """Store records; of one digest the last one holds what the others do."""
+    rows: dict[bytes, dict[str, Any]] = {
+        record.digest: {
+            "digest": record.digest,
+            "expires_s": record.expires_s,
+            "state": record.state,
+        }
+        for record in records
+    }
+    if rows:
+        connection.execute(upsert(connection, seen), list(rows.values()))
+
+
+def read(connection: Connection) -> list[ReplayRecord]:
+    """Read all records."""
+    columns = seen.c.digest, seen.c.expires_s, seen.c.state
+    return [ReplayRecord(*row) for row in connection.execute(select(*columns))]
+
+
+def forget_expired(connection: Connection, now_s: float) -> None:
+    """Delete the records that no datagram can be a repeat of any more."""
+    before = int(now_s) - KEPT_FOR_S
+    connection.execute(delete(seen).where(seen.c.expires_s < before))

@@ -1,0 +1,74 @@
+"""
+What DTLS 1.2 shows to everybody: the headers of records and handshake messages.
+
+RFC 6347 section 4.1: a record begins with type, version, epoch, sequence number
+and length; section 4.2.2: a handshake message begins with its type.
+"""
+
+from collections.abc import Iterator, Sequence
+
+HEADER_BYTES = 13
+OVERHEAD_BYTES = 37
+"""A record with AES-GCM: header 13, explicit nonce 8 (RFC 5288), tag 16."""
+
+MAX_RECORD_BYTES = 1 << 14
+"""The most that one record carries."""
+
+MAX_DATAGRAM_BYTES = MAX_RECORD_BYTES + OVERHEAD_BYTES
+
+_EPOCH = slice(3, 5)
+_LENGTH = slice(11, 13)
+_HANDSHAKE = 22
+_CLIENT_HELLO = 1
+# Behind the handshake header (12 bytes) and the version.
+_RANDOM = slice(27, 59)
+
+
+def is_before_keys(datagram: bytes) -> bool:
+    """Tell whether a datagram begins with a record that is not encrypted."""
+    return datagram[_EPOCH] == b"\0\0"
+
+
+def is_of_handshake(datagram: bytes) -> bool:
+    """Tell whether a datagram begins with a record that shakes hands."""
+    return datagram[0] == _HANDSHAKE or is_before_keys(datagram)
+
+
+def random_of_hello(datagram: bytes) -> bytes | None:
+    """Give the client's random, 32 bytes; None if this is no ClientHello."""
+    if (
+        len(datagram) < _RANDOM.stop
+        or datagram[0] != _HANDSHAKE
+        or not is_before_keys(datagram)
+        or datagram[HEADER_BYTES] != _CLIENT_HELLO
+    ):
+        return None
+    return datagram[_RANDOM]
+
+
+def records(data: bytes) -> Iterator[bytes]:
+    """Cut what OpenSSL wants sent into records."""
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at:][_LENGTH])
+        end = at + HEADER_BYTES + length
+        yield data[at:end]
+        at = end
+
+
+def datagrams(parts: Sequence[bytes], size: int) -> Iterator[bytes]:
+    """
+    Put records together, in their order.
+
+    Args:
+        parts: records.
+        size: of the largest datagram to make of more than one.
+    """
+    waiting = b""
+    for part in parts:
+        if waiting and len(waiting) + len(part) > size:
+            yield waiting
+            waiting = b""
+        waiting += part
+    if waiting:
+        yield waiting

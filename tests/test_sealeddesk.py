@@ -1,0 +1,186 @@
+"""Sealed datagrams against a real server, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from attrs import evolve
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from securerecv.service import Receiver
+from securerecv.settings import Settings
+from securerecv.wire.hpke import Psk
+from securerecv.wire.sealing import SealedSender
+from tests.support import (
+    add_accounts,
+    connect,
+    logged_in,
+    new_folder,
+    pause,
+    start_receiver,
+)
+
+PATIENCE_S = 10.0
+
+
+class SealedTests(TestCase):
+    """What one datagram does."""
+
+    def setUp(self) -> None:
+        """Start a receiver for both transports, and open a socket."""
+        self.settings = Settings(
+            proto="both", port=0, interface="127.0.0.1", data=new_folder(self)
+        )
+        add_accounts(self.settings, alice="a", bob="b")
+        self.start(self.settings)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(self.socket.close)
+        self.socket.settimeout(PATIENCE_S)
+
+    def start(self, settings: Settings) -> None:
+        """Start a receiver."""
+        self.receiver: Receiver = start_receiver(self, settings)
+
+    def sender(self, psk: Psk | None = None) -> SealedSender:
+        """Make an end that seals for the receiver."""
+        return SealedSender(self.receiver.identity.sealing_key, psk)
+
+    def fire(self, datagram: bytes) -> None:
+        """Send a datagram."""
+        self.socket.sendto(datagram, ("127.0.0.1", self.receiver.ports["udp"][1]))
+
+    async def ask(self, sender: SealedSender, request: bytes) -> str:
+        """Send a tagged request, and open its answer."""
+        datagram = sender.seal(request, time.time())
+        self.fire(datagram)
+        reply: bytes = await deferToThread(self.socket.recv, 65536)
+        self.assertEqual(reply[0], 0xC2)
+        self.assertLessEqual(len(reply), len(datagram))
+        return sender.open_reply(reply)[1].decode()
+
+    async def box(self, count: int) -> list[str]:
+        """Read alice's box when it holds some messages; sender and body of each."""
+        alice = await logged_in(self, self.receiver, "alice", "a")
+        lines: list[str] = []
+        for _ in range(200):
+            lines = await alice.ask("LAST")
+            if len(lines) > 2 * count:
+                break
+            await pause(0.02)
+        headings = [line.split(" ")[3] for line in lines[:-1:2]]
+        return [
+            f"{who} {what}" for who, what in zip(headings, lines[1::2], strict=True)
+        ]
+
+    async def quiet(self) -> None:
+        """Nothing comes back."""
+        self.socket.settimeout(0.2)
+        with self.assertRaises(TimeoutError):
+            await deferToThread(self.socket.recv, 65536)
+        self.socket.settimeout(PATIENCE_S)
+
+    async def test_anonymous(self) -> None:
+        """One datagram is one message; without a tag nothing comes back."""
+        sender = self.sender()
+        self.fire(sender.seal(b"SAY alice one\n", time.time()))
+        self.fire(sender.seal(b"SEND alice 3\ntwo\r\n", time.time()))
+        self.assertEqual(await self.box(2), ["anon one", "anon two"])
+        await self.quiet()
+
+    async def test_answered(self) -> None:
+        """A tagged request is answered once, refusals too."""
+        sender = self.sender()
+        answer = await self.ask(sender, b"#t SAY alice hello\n")
+        self.assertRegex(answer, r"^#t \+OK [0-9a-f]{16}\n$")
+        answer = await self.ask(sender, b"#u SAY nobody hello, hello, hello\n")
+        self.assertTrue(answer.startswith("#u -ERR no-mailbox "), answer)
+        answer = await self.ask(sender, b"#v LAST                              \n")
+        self.assertTrue(answer.startswith("#v -ERR not-allowed "), answer)
+        answer = await self.ask(sender, b"#w NONSENSE                          \n")
+        self.assertTrue(answer.startswith("#w -ERR usage HELP "), answer)
+        self.assertEqual(await self.box(1), ["anon hello"])
+        await self.quiet()
+
+    async def test_token(self) -> None:
+        """A datagram with a token is its owner's, until the token is dropped."""
+        bob = await logged_in(self, self.receiver, "bob", "b")
+        _, token_id, secret = (await bob.ask("TOKEN NEW weather station"))[0].split(" ")
+        psk = Psk(bytes.fromhex(token_id), bytes.fromhex(secret))
+        sender = self.sender(psk)
+        answer = await self.ask(sender, b"#t SAY alice 21 degrees\n")
+        self.assertTrue(answer.startswith("#t +OK "), answer)
+        self.fire(
+            self.sender(Psk(bytes.fromhex(token_id), bytes(32))).seal(
+                b"SAY alice x", time.time()
+            )
+        )
+        self.assertEqual(await bob.ask(f"TOKEN DROP {token_id}"), ["+OK"])
+        self.fire(sender.seal(b"#u SAY alice 22 degrees\n", time.time()))
+        await self.quiet()
+        self.assertEqual(await self.box(1), ["bob 21 degrees"])
+
+    async def test_wrong(self) -> None:
+        """What is repeated, late, changed or for others is met with silence."""
+        sender = self.sender()
+        datagram = sender.seal(b"#t SAY alice once\n", time.time())
+        self.fire(datagram)
+        await deferToThread(self.socket.recv, 65536)
+        changed = bytearray(sender.seal(b"#t SAY alice changed\n", time.time()))
+        changed[-1] ^= 1
+        for bad in (
+            datagram,
+            sender.seal(b"#t SAY alice late\n", time.time() - 130),
+            sender.seal(b"#t SAY alice early\n", time.time() + 130),
+            bytes(changed),
+            SealedSender(bytes([9]) + bytes(31)).seal(b"#t SAY alice x", time.time()),
+        ):
+            self.fire(bad)
+        await self.quiet()
+        self.assertEqual(await self.box(1), ["anon once"])
+
+    async def test_repeated_after_restart(self) -> None:
+        """A datagram is not taken a second time by a server that was restarted."""
+        sender = self.sender()
+        datagram = sender.seal(b"SAY alice once\n", time.time())
+        self.fire(datagram)
+        self.assertEqual(await self.box(1), ["anon once"])
+        await self.receiver.stopService()
+        self.start(self.settings)
+        self.fire(datagram)
+        self.fire(sender.seal(b"SAY alice twice\n", time.time()))
+        self.assertEqual(await self.box(2), ["anon once", "anon twice"])
+
+    async def test_no_anonymous(self) -> None:
+        """Where nobody is let in without a login, a token is wanted."""
+        await self.receiver.stopService()
+        self.start(evolve(self.settings, anonymous=False))
+        answer = await self.ask(self.sender(), b"#t SAY alice hello, hello, hello\n")
+        self.assertTrue(answer.startswith("#t -ERR not-allowed "), answer)
+
+    async def test_live(self) -> None:
+        """A sealed message reaches who watches, an anonymous session too."""
+        watcher = await connect(self, self.receiver)
+        address = (await watcher.ask("ANON"))[-1].removeprefix("+OK ")
+        await watcher.ask("WATCH")
+        answer = await self.ask(self.sender(), f"#t SAY {address} psst\n".encode())
+        self.assertTrue(answer.startswith("#t +OK "), answer)
+        self.assertRegex(await watcher.line(), r"^! MSG \w{16} anon \S+ 4$")
+        self.assertEqual(await watcher.take(6), b"psst\r\n")
+
+    async def test_flood(self) -> None:
+        """Openings that cost too much are refused, and conversations go on."""
+        alice = await logged_in(self, self.receiver, "alice", "a")
+        crowd = [
+            self.sender().seal(f"SAY bob {number}\n".encode(), time.time())
+            for number in range(500)
+        ]
+        for number, datagram in enumerate(crowd):
+            self.fire(datagram)
+            if number % 50 == 0:
+                self.assertEqual(await alice.ask("PING"), ["+OK pong"])
+        await pause(0.3)
+        counters = self.receiver._udp.counters
+        self.assertGreater(counters.dropped["sealed over-budget"], 0)
+        self.assertEqual(counters.taken["sealed"], 500)
