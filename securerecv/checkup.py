@@ -16,11 +16,14 @@ from cryptography import x509
 from securerecv.banner import account_command
 from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.intake.accountbook import open_account_book
+from securerecv.net import counters
 from securerecv.net.tls import ServerTls
 from securerecv.settings import Settings
 from securerecv.vault.database import check_whole, database_url, open_database
 from securerecv.vault.keyring import check_folder, check_private, open_keyring
 
+_MANY_LOST = 1000
+_SHARE_LOST = 0.01
 _MIN_FREE_BYTES = 256 * 1024 * 1024
 _CERTIFICATE_WARNING_DAYS = 14
 _CLOCK_TOLERANCE_S = 120.0
@@ -62,6 +65,7 @@ def checkup(settings: Settings) -> Iterator[Finding]:
         ("accounts", _accounts),
         ("free space", _free_space),
         ("clock", _clock),
+        ("datagrams", _datagrams),
     )
     for what, check in checks:
         try:
@@ -155,6 +159,19 @@ def _free_space(settings: Settings) -> str:
     if free < _MIN_FREE_BYTES:
         raise _IllError(f"only {free >> 20} MiB are left for {settings.data}")
     return f"{free >> 20} MiB"
+
+
+def _datagrams(settings: Settings) -> str:
+    """Tell what the server has counted, a minute ago at most."""
+    found = counters.read(settings.data)
+    if found is None:
+        return "none were received"
+    lost = found.socket.kernel_drops
+    if lost > _MANY_LOST and lost > found.socket.received * _SHARE_LOST:
+        raise _IllError(
+            f"{found.words()}: more come than are read; raise net.core.rmem_max"
+        )
+    return found.words()
 
 
 def _clock(settings: Settings) -> str:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import resource
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,7 +290,7 @@ class Receiver(Service):
         self._dtls = DtlsServer(
             tls, self.datagram_gate, converse, self._udp.send, self._reactor
         )
-        self._udp.handle(Kind.DTLS, self._dtls.received)
+        self._udp.handle(Kind.DTLS, self._dtls.received_together)
         key = keyring.sealing_key.private_bytes_raw()
         self._sealed = SealedDesk(
             SealedReceiver([key], self.tokens.find, ReplayMemory(), OpeningBudget()),
@@ -303,14 +303,15 @@ class Receiver(Service):
         self._udp.handle(Kind.SEALED, self._sealed_came)
         return partial(self._udp.listen, self._reactor)
 
-    def _sealed_came(self, datagram: bytes, address: Address) -> DropReason | None:
-        """Take a sealed datagram; why it was dropped, if it was."""
+    def _sealed_came(
+        self, datagrams: Sequence[bytes], address: Address
+    ) -> list[DropReason]:
+        """Take sealed datagrams; say why some were dropped."""
 
         def reply(answer: bytes) -> None:
             self._udp.send([answer], address)
 
-        dropped = self._sealed.received([datagram], host_of(address[0]), reply)
-        return dropped[0] if dropped else None
+        return self._sealed.received(datagrams, host_of(address[0]), reply)
 
 
 def _lock(settings: Settings, engine: Engine) -> list[int]:

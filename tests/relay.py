@@ -47,9 +47,9 @@ class Relay(DatagramProtocol):
         self._random = Random(seed)  # noqa: S311 - so that a failure can be repeated
         self._sides: dict[Address, _Side] = {}
         self._late: list[Any] = []
-        self._listening = reactor.listenUDP(0, self, "127.0.0.1", 65535)
-        self.port: int = self._listening.getHost().port
-        test.addCleanup(self._stop)
+        self._listening = [reactor.listenUDP(0, self, "127.0.0.1", 65535)]
+        self.port: int = self._listening[0].getHost().port
+        test.addCleanup(self.stop)
 
     def datagramReceived(self, datagram: bytes, addr: Address) -> None:
         """Pass on what a client sent."""
@@ -90,11 +90,14 @@ class Relay(DatagramProtocol):
     def _happens(self) -> bool:
         return self._random.random() < self._loss
 
-    def _stop(self) -> Deferred[Any]:
+    def stop(self) -> Deferred[Any]:
+        """Give all ports back, once."""
         for call in self._late:
             if call.active():
                 call.cancel()
-        ports = [self._listening, *(side.port for side in self._sides.values())]
+        ports = [*self._listening, *(side.port for side in self._sides.values())]
+        self._listening.clear()
+        self._sides.clear()
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
 

@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.checkup import Finding, checkup
 from securerecv.errors import OperatorError, StorageError
 from securerecv.intake.accountbook import open_account_book
+from securerecv.net import counters
+from securerecv.net.counters import Counters
 from securerecv.settings import Settings
 from securerecv.vault.database import database_url, open_database
 from tests.support import QUICK, add_accounts
@@ -42,6 +44,26 @@ class CheckupTests(SynchronousTestCase):
         findings = list(checkup(self.settings))
         self.assertTrue(all(finding.is_well for finding in findings), findings)
         self.assertIn(Finding("accounts", True, "1"), findings)
+
+    def test_datagrams(self) -> None:
+        """What the server counted is shown; what the kernel lost is to be mended."""
+        found = Counters()
+        self.assertIn(Finding("datagrams", True, "none were received"), self.found())
+        found.taken["sealed"] = 3
+        counters.write(self.data, found)
+        self.assertIn(Finding("datagrams", True, found.words()), self.found())
+        found.socket.received = 5000
+        found.socket.kernel_drops = 2000
+        counters.write(self.data, found)
+        (words,) = self.ill()
+        self.assertIn("net.core.rmem_max", str(words))
+        (self.data / "counters.json").write_text("{}")
+        (words,) = self.ill()
+        self.assertIn("damaged", str(words))
+
+    def found(self) -> list[Finding]:
+        """Give all findings."""
+        return list(checkup(self.settings))
 
     def test_nothing_is_changed(self) -> None:
         """Files stay as they are: of a store at rest, in use, and left by a crash."""

@@ -163,7 +163,7 @@ class EpochTests(SynchronousTestCase):
         held = [value for value in values if isinstance(value, bytes)]
         self.assertEqual(held, [BOX])
         methods = {name for name in dir(self.epoch) if not name.startswith("_")}
-        self.assertEqual(methods, {"began_s", "id", "seal"})
+        self.assertEqual(methods, {"began_s", "id", "lasts", "seal"})
 
     def test_nothing_in_repr(self) -> None:
         """An epoch in a log line shows nothing of its key or its messages."""

@@ -85,12 +85,16 @@ class Conversation:
 
     def start(self) -> None:
         """Greet the peer."""
-        self._proceed()
+        self.proceed()
 
     def received(self, data: bytes) -> None:
         """Take bytes from the peer."""
+        self.take(data)
+        self.proceed()
+
+    def take(self, data: bytes) -> None:
+        """Take bytes from the peer; when all have come, `proceed` follows."""
         self._session.receive(data, self._clock.seconds())
-        self._proceed()
 
     def peer_is_slow(self) -> None:
         """Wait with everything: the peer does not read what it was sent."""
@@ -107,20 +111,20 @@ class Conversation:
         if self._unread_deadline is not None and self._unread_deadline.active():
             self._unread_deadline.cancel()
         self._unread_deadline = None
-        self._proceed()
+        self.proceed()
 
     def make_way(self) -> None:
         """End the conversation because others want in."""
         self._pipe.write(refusal(_MAKE_WAY).encode())
         self._session.close()
         self._desk.leave(self._visitor)
-        self._proceed()
+        self.proceed()
 
     def dismiss(self, words: str) -> None:
         """End the conversation from this side."""
         self._session.push(f"CLOSING {words}")
         self._session.close()
-        self._proceed()
+        self.proceed()
 
     def over(self) -> None:
         """Clean up: the transport has gone."""
@@ -164,10 +168,10 @@ class Conversation:
                 self._pipe.abort()
             return False
         heard = self._session.push(message.line(), message.body)
-        self._proceed()
+        self.proceed()
         return heard
 
-    def _proceed(self) -> None:
+    def proceed(self) -> None:
         """Do all that can be done now."""
         if self._proceeding or self._over:
             return
@@ -196,7 +200,7 @@ class Conversation:
 
     def _posted(self, outcome: Outcome, posts: Posts) -> None:
         self._session.answer_posts(posts, outcome.ids, outcome.refusals)
-        self._proceed()
+        self.proceed()
 
     def _served(self, answer: Answer | PeerError, command: Command) -> None:
         avatar = self._visitor.avatar
@@ -206,7 +210,7 @@ class Conversation:
             self._came_in(avatar.standing)
         self._session.watching = self._visitor.watching
         self._session.answer(command, answer)
-        self._proceed()
+        self.proceed()
 
     def _regulate(self) -> None:
         """Pause or resume the transport, hang up, set the alarm."""
@@ -237,4 +241,4 @@ class Conversation:
     def _expire(self) -> None:
         self._deadline = None
         self._session.expire(self._clock.seconds())
-        self._proceed()
+        self.proceed()

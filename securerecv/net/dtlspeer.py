@@ -75,6 +75,7 @@ class Peer:
         self._conversation: Conversation | None = None
         self._handshake_datagrams = 0
         self._is_reading = False
+        self._is_gathering = False
         self._alarm: IDelayedCall | None = None
         self._handshake_deadline = server.call_later(HANDSHAKE_TIMEOUT_S, self.abort)
 
@@ -96,6 +97,17 @@ class Peer:
                 self._shake_hands(self._connection)
             return True
         return self._read(self._conversation)
+
+    def gather(self) -> None:
+        """Take what comes next together, until `gathered`."""
+        self._is_gathering = True
+
+    def gathered(self) -> None:
+        """Carry out what was taken together."""
+        self._is_gathering = False
+        if self._connection is not None and self._conversation is not None:
+            self._conversation.proceed()
+            self._flush()
 
     # -- shaking hands --------------------------------------------------------
 
@@ -157,7 +169,9 @@ class Peer:
         try:
             while (record := self._next_record()) is not None:
                 heard = True
-                conversation.received(record)
+                conversation.take(record)
+                if not self._is_gathering:
+                    conversation.proceed()
         finally:
             self._is_reading = False
         return self._flush() or heard or self._connection is None

@@ -7,6 +7,7 @@ protocol's own kinds.  What is neither is met with silence, and counted.
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ def _kind(first: int) -> Kind:
 
 _KINDS = tuple(map(_kind, range(256)))
 
-Handler = Callable[[bytes, Address], Enum | None]
-"""Takes a datagram; says why nothing came of it, if nothing did."""
+
+def _kind_of(datagram: bytes) -> Kind:
+    return _KINDS[datagram[0]] if datagram else Kind.OTHER
+
+
+Handler = Callable[[Sequence[bytes], Address], Sequence[Enum]]
+"""Takes datagrams that came together; says why nothing came of some."""
 
 
 class UdpServer(BatchProtocol):
@@ -98,16 +104,15 @@ class UdpServer(BatchProtocol):
         self._log.info("UDP: {words}", words=self.counters.words())
 
     def datagrams_received(self, datagrams: list[bytes], address: Address) -> None:
-        """Hand each to its handler, and count."""
-        for datagram in datagrams:
-            kind = _KINDS[datagram[0]] if datagram else Kind.OTHER
-            self.counters.taken[kind.value] += 1
+        """Hand them to their handlers, and count."""
+        for kind, run in groupby(datagrams, _kind_of):
+            together = list(run)
+            self.counters.taken[kind.value] += len(together)
             handler = self._handlers.get(kind)
             if handler is None:
-                self.counters.dropped[kind.value] += 1
+                self.counters.dropped[kind.value] += len(together)
                 continue
-            reason = handler(datagram, address)
-            if reason is not None:
+            for reason in handler(together, address):
                 self.counters.dropped[f"{kind.value} {reason.value}"] += 1
 
     def send(self, datagrams: Sequence[bytes], address: Address) -> int:
@@ -117,6 +122,8 @@ class UdpServer(BatchProtocol):
         Returns:
             How many were too long for the way out.
         """
+        if self.transport is None:
+            return 0  # somebody had a last word when the port was closed already
         count: int = self.transport.send(datagrams, address)
         return count
 
