@@ -16,19 +16,21 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from ssl import OPENSSL_VERSION
 from typing import Any, NoReturn
 
+import attrs
 from rich.console import Console
 
-from bench import messages, servers
+from bench import datagrams, messages, servers
 from bench.boxes import make_boxes
+from bench.datagramtables import datagrams_table, openings_table
 from bench.tables import logins_table, messages_table
 from securerecv.errors import OperatorError
+from securerecv.net import counters
 
 MANY_BOXES = 1000
 LOGINS = 50
@@ -38,10 +40,11 @@ QUICK_RUNS, QUICK_RUN_S = 1, 1.0
 
 @dataclass(frozen=True)
 class Bench:
-    """What every class of load is given: the servers, the extent, where to print."""
+    """What every class of load is given: our server, the extent, where to print."""
 
+    folder: Path
     ours: servers.Server
-    sink: servers.Server
+    sealing_key: bytes
     boxes: int
     runs: int
     seconds: float
@@ -51,9 +54,12 @@ class Bench:
 def bench_messages(bench: Bench) -> object:
     """Measure messages per second; return the figures for the JSON file."""
     results = []
-    with bench.console.status("messages") as status:
+    with (
+        servers.sink(bench.folder) as sink,
+        bench.console.status("messages") as status,
+    ):
         for result in messages.measure(
-            bench.ours, bench.sink, bench.boxes, bench.runs, bench.seconds
+            bench.ours, sink, bench.boxes, bench.runs, bench.seconds
         ):
             results.append(result)
             status.update(f"messages: done {len(results)} rows")
@@ -65,14 +71,49 @@ def bench_logins(bench: Bench) -> object:
     """Measure PING while logins queue; return the figures for the JSON file."""
     with bench.console.status(f"PING while {LOGINS} logins are queued"):
         figures = servers.run_json(
-            "bench.logins", {"port": bench.ours.port, "logins": LOGINS}
+            "bench.logins", {"port": bench.ours.ports["tcp"], "logins": LOGINS}
         )
     bench.console.print(logins_table(figures))
     return figures
 
 
+def _beside_loops(bench: Bench, kind: str, cases: list[datagrams.Case]) -> object:
+    results = []
+    with (
+        servers.datagram_sink(bench.folder, kind, batched=False) as loop,
+        servers.datagram_sink(bench.folder, kind, batched=True) as batched,
+        bench.console.status(kind) as status,
+    ):
+        line = [bench.ours, loop, batched]
+        for case in cases:
+            status.update(f"{kind}: {case.name}")
+            results.append(datagrams.measure(case, line, bench.runs, bench.seconds))
+    bench.console.print(datagrams_table(kind, results, bench.seconds))
+    return [result.as_json() for result in results]
+
+
+def bench_dtls(bench: Bench) -> object:
+    """Measure messages per second over DTLS; return the figures for the JSON file."""
+    return _beside_loops(bench, "dtls", datagrams.dtls_cases())
+
+
+def bench_sealed(bench: Bench) -> object:
+    """Measure sealed datagrams per second; return the figures for the JSON file."""
+    key = bench.sealing_key
+    one_enc = _beside_loops(bench, "sealed", datagrams.sealed_cases(key))
+    with bench.console.status("sealed: a fresh enc each"):
+        fresh = datagrams.measure(
+            datagrams.fresh_case(key), [bench.ours], bench.runs, bench.seconds
+        )
+        openings = servers.run_json("bench.openings", {"runs": bench.runs})
+    bench.console.print(openings_table(fresh, openings, bench.seconds))
+    return {"one_enc": one_enc, "fresh_enc": fresh.as_json(), "openings": openings}
+
+
 CLASSES: dict[str, Callable[[Bench], object]] = {
     "messages": bench_messages,
+    "dtls": bench_dtls,
+    "sealed": bench_sealed,
     "logins": bench_logins,
 }
 
@@ -122,30 +163,39 @@ def parse_arguments() -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
-    Start both servers, run the chosen classes, end both servers.
+    Start our server, run the chosen classes, each beside its ceiling, end it.
 
     Raises:
         ServerError: something did not start, or a run failed.
         OperatorError: the boxes could not be made.
+        OSError: the counters that the server left cannot be read.
     """
     classes = arguments.classes or list(CLASSES)
     results: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{k} {v}" for k, v in results["machine"].items()))
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name_of_folder:
+        folder = Path(name_of_folder)
         data = folder / "data"
         with console.status(f"making {arguments.boxes} boxes"):
-            make_boxes(data, arguments.boxes, LOGINS if "logins" in classes else 0)
-        bench = Bench(
-            ours=stack.enter_context(servers.securerecv(data)),
-            sink=stack.enter_context(servers.sink(folder)),
-            boxes=arguments.boxes,
-            runs=arguments.runs,
-            seconds=arguments.seconds,
-            console=console,
-        )
-        for name in classes:
-            results[name] = CLASSES[name](bench)
+            key = make_boxes(
+                data, arguments.boxes, LOGINS if "logins" in classes else 0
+            )
+        with servers.securerecv(data) as ours:
+            bench = Bench(
+                folder=folder,
+                ours=ours,
+                sealing_key=key,
+                boxes=arguments.boxes,
+                runs=arguments.runs,
+                seconds=arguments.seconds,
+                console=console,
+            )
+            for name in classes:
+                results[name] = CLASSES[name](bench)
+        counted = counters.read(data)
+        if counted is not None and counted.socket.received:
+            console.print(f"The server's own count over UDP: {counted.words()}")
+            results["server_counters"] = attrs.asdict(counted)
     return results
 
 
@@ -162,7 +212,7 @@ def main() -> int:
     console = Console()
     try:
         results = run(arguments, console)
-    except (servers.ServerError, OperatorError) as error:
+    except (servers.ServerError, OperatorError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if arguments.json is not None:

@@ -17,7 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from bench.servers import Server, cpu_seconds, machine_cpu_seconds
+from bench.meter import Meter
 from bench.tls import (
     ANSWER_TIMEOUT_S,
     CIPHER,
@@ -225,39 +225,23 @@ class Case:
     boxes: int
 
 
-def measure(server: Server, case: Case, seconds: float) -> dict[str, float | int | str]:
+def measure(
+    port: int, server_pid: int, case: Case, seconds: float
+) -> dict[str, float | int | str]:
     """
     Run one load and return its figures, as the JSON line shows them.
 
     Before the clock starts, the first connection sends one message to every box, so
     that what a box's first message costs once (``first_pass_s``) stays apart.
     """
-    load = Load(server.port, case.connections, Ring(case.boxes))
+    load = Load(port, case.connections, Ring(case.boxes))
     first_pass_from_s = time.perf_counter()
     load.send_first(case.boxes)
     first_pass_s = time.perf_counter() - first_pass_from_s
-    server_from_s = cpu_seconds(server.pid)
-    machine_from_s = machine_cpu_seconds()
-    own_from_s = time.process_time()
-    from_s = time.perf_counter()
-    messages = load.send_for(seconds, case.window)
-    elapsed_s = time.perf_counter() - from_s
-    own_s = time.process_time() - own_from_s
-    server_s = cpu_seconds(server.pid) - server_from_s
-    others_s = machine_cpu_seconds() - machine_from_s - own_s - server_s
+    meter = Meter(server_pid)
+    figures = meter.figures(load.send_for(seconds, case.window))
     load.close()
-    return {
-        "messages": messages,
-        "elapsed_s": round(elapsed_s, 4),
-        "messages_per_s": round(messages / elapsed_s, 1),
-        "server_cpu_us": round(server_s * 1e6 / messages, 2),
-        "server_busy": round(server_s / elapsed_s, 3),
-        "generator_cpu_us": round(own_s * 1e6 / messages, 2),
-        "generator_busy": round(own_s / elapsed_s, 3),
-        "others_busy": round(max(others_s, 0.0) / elapsed_s, 3),
-        "first_pass_s": round(first_pass_s, 4),
-        "cipher": CIPHER,
-    }
+    return figures | {"first_pass_s": round(first_pass_s, 4), "cipher": CIPHER}
 
 
 def main() -> int:
@@ -270,10 +254,9 @@ def main() -> int:
     parser.add_argument("--boxes", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     given = parser.parse_args()
-    server = Server("server", given.server_pid, given.port)
     case = Case(given.connections, given.window, given.boxes)
     try:
-        print(json.dumps(measure(server, case, given.seconds)))
+        print(json.dumps(measure(given.port, given.server_pid, case, given.seconds)))
     except (BenchError, OSError) as error:
         print(f"bench.load: {error}", file=sys.stderr)
         return 1

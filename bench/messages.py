@@ -75,7 +75,7 @@ def measure(
         for _ in range(runs):
             for server, figures in ((ours, result.ours), (sink, result.sink)):
                 options: dict[str, float] = {
-                    "port": server.port,
+                    "port": server.ports["tcp"],
                     "server-pid": server.pid,
                 }
                 options |= asdict(case)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,11 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: name, process id, TCP port on 127.0.0.1."""
+    """A running server: name, process id, ports on 127.0.0.1 by transport."""
 
     name: str
     pid: int
-    port: int
+    ports: Mapping[str, int]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -72,24 +73,28 @@ def find_command(name: str) -> str:
     return found
 
 
-def announced_port(output: str) -> int | None:
-    """Return the TCP port a server printed at its start, or None if not yet."""
-    found = re.search(r"\btcp 127\.0\.0\.1:(\d+)", output)
-    return int(found[1]) if found else None
+def announced_ports(output: str) -> dict[str, int]:
+    """Return the ports a server printed at its start, by transport."""
+    found = re.findall(r"\b(tcp|udp) +127\.0\.0\.1:(\d+)", output)
+    return {transport: int(port) for transport, port in found}
 
 
 @contextmanager
-def running(command: Sequence[str], folder: Path, log: Path) -> Iterator[Server]:
+def running(
+    command: Sequence[str], folder: Path, log: Path, transports: AbstractSet[str]
+) -> Iterator[Server]:
     """
     Run a server for the length of a ``with`` block.
 
     Args:
-        command: what to start; it prints ``tcp 127.0.0.1:PORT``.
+        command: what to start; for each transport it prints a line such as
+            ``tcp 127.0.0.1:PORT``.
         folder: its working directory.
         log: the file that takes its output.
+        transports: ``tcp``, ``udp`` or both.
 
     Raises:
-        ServerError: it ended, or printed no port within START_TIMEOUT_S; or the
+        ServerError: it ended, or did not print its ports within START_TIMEOUT_S; or the
             block raised one. The end of the log is added to it.
     """
     with log.open("wb") as output:
@@ -101,7 +106,7 @@ def running(command: Sequence[str], folder: Path, log: Path) -> Iterator[Server]
             cwd=folder,
         )
     try:
-        yield Server(log.stem, process.pid, _await_port(process, log))
+        yield Server(log.stem, process.pid, _await_ports(process, log, transports))
     except ServerError as error:
         tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         said = "\n".join([f"{error}", f"-- the end of {log.name}:", *tail])
@@ -110,12 +115,14 @@ def running(command: Sequence[str], folder: Path, log: Path) -> Iterator[Server]
         _stop(process)
 
 
-def _await_port(process: subprocess.Popen[bytes], log: Path) -> int:
+def _await_ports(
+    process: subprocess.Popen[bytes], log: Path, transports: AbstractSet[str]
+) -> dict[str, int]:
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < give_up_at:
-        port = announced_port(log.read_text(errors="replace"))
-        if port is not None:
-            return port
+        ports = announced_ports(log.read_text(errors="replace"))
+        if ports.keys() >= transports:
+            return ports
         time.sleep(POLL_S)
     raise ServerError(f"{log.stem} did not start")
 
@@ -131,11 +138,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def securerecv(data: Path) -> Iterator[Server]:
-    """Run the server under test as a user would, on TCP, with its defaults."""
+    """Run the server under test as a user would, with its defaults."""
     command = [find_command("twistd"), "-n", "--pidfile=", "securerecv"]
-    command += ["--proto", "tcp", "--port", "0", "--interface", "127.0.0.1"]
+    command += ["--port", "0", "--interface", "127.0.0.1"]
     command += ["--data", str(data)]
-    with running(command, data.parent, data.parent / "securerecv.log") as server:
+    log = data.parent / "securerecv.log"
+    with running(command, data.parent, log, {"tcp", "udp"}) as server:
         yield server
 
 
@@ -143,7 +151,19 @@ def securerecv(data: Path) -> Iterator[Server]:
 def sink(folder: Path) -> Iterator[Server]:
     """Run the ceiling server, its output in ``sink.log`` of the folder."""
     command = [sys.executable, "-m", "bench.sink"]
-    with running(command, REPOSITORY, folder / "sink.log") as server:
+    with running(command, REPOSITORY, folder / "sink.log", {"tcp"}) as server:
+        yield server
+
+
+@contextmanager
+def datagram_sink(folder: Path, kind: str, *, batched: bool) -> Iterator[Server]:
+    """Run a ceiling server for datagrams; see `bench.datagramsink`."""
+    command = [sys.executable, "-m", "bench.datagramsink", kind]
+    name = "loop"
+    if batched:
+        command.append("--batched")
+        name = "batched"
+    with running(command, REPOSITORY, folder / f"{name}.log", {"udp"}) as server:
         yield server
 
 
@@ -153,14 +173,18 @@ def run_json(module: str, options: Mapping[str, object]) -> dict[str, Any]:
 
     Args:
         module: such as ``bench.load``.
-        options: its command line, by option name without the dashes.
+        options: its command line, by option name without the dashes; those that
+            are True have no value, those that are None or False are left out.
 
     Raises:
         ServerError: it failed; the message is what it said.
     """
     command = [sys.executable, "-m", module]
     for option, value in options.items():
-        command += [f"--{option}", str(value)]
+        if value is True:
+            command.append(f"--{option}")
+        elif value is not None and value is not False:
+            command += [f"--{option}", str(value)]
     done = subprocess.run(
         command,
         cwd=REPOSITORY,

@@ -7,20 +7,17 @@ request, and answer once per read. Run as ``python -m bench.sink``.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import cast
+import tempfile
+from pathlib import Path
+from typing import Any, cast
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from OpenSSL import crypto
-from twisted.internet import ssl
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorCore, IReactorSSL, ITCPTransport
+from twisted.internet.interfaces import IReactorCore, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from bench.tls import CIPHER
+from securerecv.net.tls import ServerTls
+from securerecv.vault.certificates import self_made_certificate
 
 GREETING = b"* sink ready\r\n"
 ANON_ANSWER = b"+OK anon-0000000000000000\r\n"
@@ -59,28 +56,13 @@ class Sink(Protocol):
             cast("ITCPTransport", self.transport).write(SEND_ANSWER * sends)
 
 
-def tls_options() -> ssl.CertificateOptions:
-    """Return TLS 1.3 with one cipher suite and a fresh P-256 certificate in memory."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    options = ssl.CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(key),
-        certificate=crypto.X509.from_cryptography(certificate),
-        raiseMinimumTo=ssl.TLSVersion.TLSv1_3,
-    )
-    options.getContext().set_tls13_ciphersuites(CIPHER.encode())
-    return options
+def server_tls() -> ServerTls:
+    """Make the TLS of the server under test, with a certificate of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        files = Path(name) / "certificate.pem", Path(name) / "key.pem"
+        for file, content in zip(files, self_made_certificate(), strict=True):
+            file.write_bytes(content)
+        return ServerTls(*files)
 
 
 def main() -> None:
@@ -89,10 +71,9 @@ def main() -> None:
 
     factory = ServerFactory()
     factory.protocol = Sink
-    factory.noisy = False
-    port = cast("IReactorSSL", reactor).listenSSL(
-        0, factory, tls_options(), backlog=BACKLOG, interface="127.0.0.1"
-    )
+    wrapped = TLSMemoryBIOFactory(server_tls(), False, factory)
+    tcp: Any = reactor
+    port = tcp.listenTCP(0, wrapped, backlog=BACKLOG, interface="127.0.0.1")
     address = cast("IPv4Address", port.getHost())
     print(f"tcp 127.0.0.1:{address.port}", flush=True)
     cast("IReactorCore", reactor).run()

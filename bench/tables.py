@@ -20,12 +20,19 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{middle}\n{min(values):{form}}\n{max(values):{form}}"
 
 
-def _column(runs: Sequence[dict[str, Any]], figure: str, form: str) -> str:
+def column(runs: Sequence[dict[str, Any]], figure: str, form: str) -> str:
+    """Return the spread of one figure of some runs."""
     return spread([run[figure] for run in runs], form)
 
 
-def _median(runs: Sequence[dict[str, Any]], figure: str) -> float:
+def middle(runs: Sequence[dict[str, Any]], figure: str) -> float:
+    """Return the median of one figure of some runs."""
     return float(median(run[figure] for run in runs))
+
+
+def how_many(runs: int) -> str:
+    """Return the words that say what the figures of so many runs are."""
+    return f"Median, lowest and highest of {runs} runs" if runs > 1 else "One run"
 
 
 def messages_table(results: Sequence[Result], seconds: float) -> Table:
@@ -33,11 +40,10 @@ def messages_table(results: Sequence[Result], seconds: float) -> Table:
     every_run = [run for result in results for run in result.ours + result.sink]
     others = spread([run["others_busy"] for run in every_run], ".2f").split()
     runs = len(results[0].ours)
-    how_many = f"Median, lowest and highest of {runs} runs" if runs > 1 else "One run"
     table = Table(
         title="Acknowledged, durable 100-byte messages over TLS 1.3, AES-256-GCM",
         caption=(
-            f"{how_many} of {seconds:g} s, ours and the sink in turn.\n"
+            f"{how_many(runs)} of {seconds:g} s, ours and the sink in turn.\n"
             "The sink stores nothing. CPU: user and system time per message.\n"
             "Generator: cores it used, ours / sink; all other programs used\n"
             f"{others[0]} ({others[1]} to {others[-1]}). First: one "
@@ -55,15 +61,15 @@ def messages_table(results: Sequence[Result], seconds: float) -> Table:
     for result in results:
         case, ours, sink = result.case, result.ours, result.sink
         limited = "\nTHE LIMIT" if result.limited_by_generator else ""
-        busy = [f"{_median(runs, 'generator_busy'):.2f}" for runs in (ours, sink)]
+        busy = [f"{middle(runs, 'generator_busy'):.2f}" for runs in (ours, sink)]
         table.add_row(
             f"{case.connections} x {case.window}",
             f"{case.boxes:,}",
-            _column(ours, "messages_per_s", ",.0f"),
-            _column(sink, "messages_per_s", ",.0f"),
+            column(ours, "messages_per_s", ",.0f"),
+            column(sink, "messages_per_s", ",.0f"),
             spread(result.ratios, ".2f"),
-            _column(ours, "server_cpu_us", ".1f"),
-            _column(sink, "server_cpu_us", ".1f"),
+            column(ours, "server_cpu_us", ".1f"),
+            column(sink, "server_cpu_us", ".1f"),
             "/".join(busy) + limited,
             f"{ours[0]['first_pass_s'] * 1000:,.0f}",
         )

@@ -308,8 +308,8 @@ class Receiver(Service):
     ) -> list[DropReason]:
         """Take sealed datagrams; say why some were dropped."""
 
-        def reply(answer: bytes) -> None:
-            self._udp.send([answer], address)
+        def reply(answers: Sequence[bytes]) -> None:
+            self._udp.send(answers, address)
 
         return self._sealed.received(datagrams, host_of(address[0]), reply)
 

@@ -1,5 +1,6 @@
 """``twistd securerecv``: options in, a service that knows how to fail politely."""
 
+import gc
 import resource
 import sys
 from collections.abc import Generator, Sequence
@@ -116,6 +117,10 @@ class ReceiverProcess(Service):
             self._receiver.startService()
         except SecurerecvError as error:
             _fail(error, 1)
+        # What has been loaded stays: to look through it at each full collection
+        # would stop every conversation for 50 ms.
+        gc.collect()
+        gc.freeze()
         # Whoever has seen it may press Ctrl-C, which nobody heeds before.
         self._reactor.callWhenRunning(self._show_banner)
 

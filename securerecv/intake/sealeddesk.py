@@ -25,8 +25,8 @@ from securerecv.wire.verbs import VERBS, Standing, Verb
 
 _TAKEN = frozenset({"SAY", "SEND"})
 
-Reply = Callable[[bytes], object]
-"""Sends a datagram to where the request came from."""
+Reply = Callable[[Sequence[bytes]], object]
+"""Sends datagrams to where the requests came from."""
 
 
 @define
@@ -82,7 +82,7 @@ class SealedDesk:
         Args:
             datagrams: from one peer.
             address: where they say they are from, for limits.
-            reply: sends the answer to one that asks for it by a tag.
+            reply: sends the answers to those that ask for one by a tag.
 
         Returns:
             Why some were dropped.
@@ -131,6 +131,7 @@ class SealedDesk:
         posts = [letter.post for letter in letters]
 
         def answer(outcome: Outcome) -> None:
+            replies: list[bytes] = []
             for index, letter in enumerate(letters):
                 letter.budget.give_back(len(letter.post.body))
                 tag = letter.post.tag
@@ -140,7 +141,9 @@ class SealedDesk:
                     line = refusal(error, tag)
                 # What is not stored may come again, and be answered again.
                 if tag and outcome.is_stored:
-                    _reply(letter.opened, line, reply)
+                    replies.append(_sealed_reply(letter.opened, line))
+            if replies:
+                reply(replies)
 
         self._messages.post(avatar, posts, records).addCallback(answer)
 
@@ -154,7 +157,7 @@ class SealedDesk:
 
         def answer(outcome: Outcome) -> None:
             if outcome.is_stored:
-                _reply(opened, line, reply)
+                reply([_sealed_reply(opened, line)])
 
         nobody = Avatar(Standing.ANONYMOUS, ANONYMOUS)
         self._messages.post(nobody, [], [opened.replay_record]).addCallback(answer)
@@ -169,6 +172,6 @@ def _check(verb: Verb) -> None:
         raise PeerError(ErrorCode.NOT_ALLOWED, _ONLY)
 
 
-def _reply(opened: Opened[Token], line: str, reply: Reply) -> None:
+def _sealed_reply(opened: Opened[Token], line: str) -> bytes:
     # Cut rather than longer than the request, so that nobody can be flooded.
-    reply(opened.reply(line.encode()[: opened.max_reply_bytes]))
+    return opened.reply(line.encode()[: opened.max_reply_bytes])

@@ -1,8 +1,10 @@
 """The address that limits count."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 
 
+@lru_cache(maxsize=4096)
 def host_of(host: str) -> str:
     """
     Give what is counted for a host.

@@ -26,7 +26,7 @@ It needs about 4, and as many again for each time that it has lost some.
 OpenSSL may keep each of them, in a buffer of 16 KiB.
 """
 
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 12
 
 
 class Sender(Protocol):
@@ -257,5 +257,9 @@ def taken_from(connection: SSL.Connection) -> list[bytes]:
     data = b""
     with suppress(SSL.WantReadError):
         while True:
-            data += connection.bio_read(_READ_BYTES)
-    return list(records(data))
+            chunk = connection.bio_read(_READ_BYTES)
+            data += chunk
+            # To ask OpenSSL once more and be told no takes as long as a record.
+            if len(chunk) < _READ_BYTES:
+                break
+    return list(records(data)) if data else []
