@@ -100,6 +100,15 @@ class CommandTests(TestCase):
         )
         return [json.loads(line) for line in printed.splitlines()]
 
+    def watching(self, *more: str) -> subprocess.Popen[bytes]:
+        """Begin to watch."""
+        return subprocess.Popen(
+            [*PROGRAM, "watch", self.server, "--pin", self.pin, *more],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+
     async def test_send_and_last(self) -> None:
         """A message is sent and shown over UDP; a large one without its body."""
         way = (self.server, "--pin", self.pin, "--udp")
@@ -125,12 +134,7 @@ class CommandTests(TestCase):
 
     async def test_watch(self) -> None:
         """A watcher shows what comes, and its command for others works."""
-        watching = subprocess.Popen(
-            [*PROGRAM, "watch", self.server, "--pin", self.pin, "--udp", "--json"],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-        )
+        watching = self.watching("--udp", "--json")
         out = watching.stdout
         assert out is not None
         self.addCleanup(out.close)

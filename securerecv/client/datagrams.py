@@ -61,7 +61,7 @@ async def find_hosts(reactor: Any, host: str) -> list[str]:
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
-def why_closed(transport: Any) -> str:
+def why_closed(connected: socket.socket) -> str:
     """
     Say why a connected socket closes by itself.
 
@@ -69,9 +69,9 @@ def why_closed(transport: Any) -> str:
     error for the end of a connection.
 
     Args:
-        transport: of a protocol, while it is told to stop.
+        connected: of a protocol that is being told to stop.
     """
-    number = transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    number = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if number == errno.ECONNREFUSED:
         return NOBODY_RECEIVES
     return os.strerror(number) if number else "the socket was closed"

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from errno import EMSGSIZE
+from socket import socket
 from typing import Any, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -60,6 +61,7 @@ class DtlsPath(DatagramProtocol):
         self._is_open = False
         self._over = False
         self._alarm: IDelayedCall | None = None
+        self._socket: socket
 
     # -- what it is asked to do -----------------------------------------------------
 
@@ -88,6 +90,7 @@ class DtlsPath(DatagramProtocol):
     def startProtocol(self) -> None:
         """Begin the handshake."""
         transport: Any = self.transport
+        self._socket = transport.socket
         try:
             transport.connect(*self._place)
         except OSError as error:
@@ -110,7 +113,7 @@ class DtlsPath(DatagramProtocol):
     def stopProtocol(self) -> None:
         """Give up: the socket is closed."""
         if not self._over:
-            self._closed(why_closed(self.transport))
+            self._closed(why_closed(self._socket))
 
     # -- inside -----------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Sending one sealed datagram, ``docs/protocol.md`` section 5."""
 
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -43,6 +44,7 @@ class _Shot(DatagramProtocol):
     def startProtocol(self) -> None:
         """Send it."""
         transport: Any = self.transport
+        self._socket: socket = transport.socket
         try:
             transport.connect(*self._place)
             transport.write(self._datagram)
@@ -59,7 +61,7 @@ class _Shot(DatagramProtocol):
 
     def stopProtocol(self) -> None:
         """Take note that the socket is closed."""
-        self._failed(why_closed(self.transport))
+        self._failed(why_closed(self._socket))
 
     def _failed(self, words: str) -> None:
         if not self._has_failed:
