@@ -420,7 +420,6 @@ class ManyTests(SynchronousTestCase):
         """What needs a closer look is left to it."""
         for data in (
             b"PING\n",
-            b"#t SEND bob 1\nx\r\n",
             b"SEND bob 1\nx\n",
             b"SEND bob 1\nxy\r\n",
             b"SEND bob 201\n" + b"x" * 201 + b"\r\n",

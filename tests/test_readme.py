@@ -116,7 +116,7 @@ class ReadmeTests(SynchronousTestCase):
         self.shell.sendline(f"PS1='{PROMPT[:5]}''{PROMPT[5:]}'")
         self.shell.expect_exact(PROMPT)
         typed = [self.type_block(block, server) for block in others]
-        self.assertEqual(sum(typed), 9)
+        self.assertEqual(sum(typed), 12)
 
     def type_block(self, block: list[str], server: Any) -> int:
         """Type what is in a block; give how many commands it had."""

@@ -174,7 +174,9 @@ class Peer:
                     conversation.proceed()
         finally:
             self._is_reading = False
-        return self._flush() or heard or self._connection is None
+        # What is gathered is answered later, and only then is there more to send.
+        sent = not (heard and self._is_gathering) and self._flush()
+        return heard or sent or self._connection is None
 
     def _next_record(self) -> bytes | None:
         if self._connection is None:

@@ -39,10 +39,12 @@ class Refused:
 Item = Post | Request | Refused
 
 
-# A SEND without a tag, up to its payload: what devices send by the thousand.
-# It says no more than `securerecv.wire.verbs` does, and what it does not match
-# is read line by line.
-_PLAIN_SEND = re.compile(rb"(?i:SEND) ([!-~]+) ([0-9]{1,9})\r?\n")
+# A SEND up to its payload: what devices send by the thousand.  It says no more
+# than `securerecv.wire.verbs` does, and what it does not match is read as any
+# other line.
+_PLAIN_SEND = re.compile(
+    rb"(?:(#[A-Za-z0-9]{1,16}) )?(?i:SEND) ([!-~]+) ([0-9]{1,9})\r?\n"
+)
 
 
 class _Mode(Enum):
@@ -152,27 +154,33 @@ class Reader:
         if at == len(data) or self._mode is not _Mode.LINE or not self._allows_send():
             return posts
         while held < size and len(posts) < count:
-            match = _PLAIN_SEND.match(data, at)
-            if match is None:
+            post, end = self._plain_send(data, at)
+            if post is None or held + len(post.body) > left:
                 break
-            start = match.end()
-            to, digits = match.groups()
-            body = data[start : start + int(digits)]
-            end = start + len(body)
-            if (
-                data[end : end + 2] != b"\r\n"
-                or len(body) != int(digits)
-                or len(body) > self._max_message
-                or start - at > MAX_LINE_BYTES
-                or held + len(body) > left
-            ):
-                break
-            posts.append(Post(to.decode("ascii"), body, ""))
-            held += len(body)
-            at = end + 2
+            posts.append(post)
+            held += len(post.body)
+            at = end
         self._budget.take(held)
         self._at = at
         return posts
+
+    def _plain_send(self, data: bytes, at: int) -> tuple[Post | None, int]:
+        """Give a message that is there as a whole, and where it ends."""
+        match = _PLAIN_SEND.match(data, at)
+        if match is None:
+            return None, at
+        start = match.end()
+        tag, to, digits = match.groups()
+        size = int(digits)
+        end = start + size
+        if (
+            data[end : end + 2] != b"\r\n"
+            or size > self._max_message
+            or start - at > MAX_LINE_BYTES
+        ):
+            return None, at
+        label = tag.decode("ascii") + " " if tag else ""
+        return Post(to.decode("ascii"), data[start:end], label), end + 2
 
     def _allows_send(self) -> bool:
         try:
@@ -210,6 +218,10 @@ class Reader:
 
     def _read_line(self) -> Item | None:
         self._began_at = self._at
+        post, end = self._plain_send(self._data, self._at)
+        if post is not None and self._allows_send() and self._try_take(post):
+            self._at = end
+            return post
         end = self._data.find(b"\n", self._at)
         line = self._data[self._at : end if end >= 0 else None]
         if line.endswith(b"\r"):
@@ -340,8 +352,11 @@ class Reader:
         self._body = bytearray()
         self._body_of = None
 
+    def _try_take(self, post: Post) -> bool:
+        return self._budget.take(len(post.body))
+
     def _take(self, post: Post) -> Post:
-        if not self._budget.take(len(post.body)):
+        if not self._try_take(post):
             raise _too_busy()
         return post
 

@@ -14,7 +14,7 @@ from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
-from securerecv.wire.session import Session, Terms
+from securerecv.wire.session import Posts, Session, Terms
 
 RECORD_BYTES = 1195
 """
@@ -61,6 +61,10 @@ class RecordSession(Session):
             return
         self._records.append(data)
         self._waiting_bytes += len(data)
+
+    def _read_posts(self, posts: Posts) -> None:
+        # One by one, since each may have come before.
+        return None
 
     def _next_record(self) -> bytes:
         record = self._records.popleft()
