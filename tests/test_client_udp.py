@@ -658,6 +658,14 @@ class RememberedKeyTests(SynchronousTestCase):
             f"b:2 {ONE_PIN}\na:1 {ONE_PIN} x25519//{bytes(range(32)).hex()}\n",
         )
 
+    def test_new_folder(self) -> None:
+        """Where nothing is known yet, nothing is stored, and that is no fault."""
+        folder = Path(self.mktemp()).absolute() / "deep" / "er"
+        known = KnownServers(folder / "known_servers")
+        known.remember_sealing_key(ServerAddress("a", 1), ONE_PIN, bytes(32))
+        self.assertEqual(list(folder.iterdir()), [])
+        self.assertIsNone(known.sealing_key(ServerAddress("a", 1)))
+
     def test_wrong_line(self) -> None:
         """A line that is wrong is named."""
         known = KnownServers(Path(self.mktemp()).absolute() / "known_servers")

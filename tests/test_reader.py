@@ -391,6 +391,15 @@ class ManyTests(SynchronousTestCase):
         self.assertEqual(reader.posts(100, 100), [])
         self.assertEqual(read(reader, b"0\r\n"), [Post("bob", b"10", "")])
 
+    def test_tags(self) -> None:
+        """Tagged ones come with theirs."""
+        reader = make()
+        reader.feed(b"#t1 SEND bob 1\nx\r\nsend bob 1\r\ny\r\n#t2 send b 0\n\r\n")
+        self.assertEqual(
+            reader.posts(100, 100),
+            [Post("bob", b"x", "#t1 "), Post("bob", b"y", ""), Post("b", b"", "#t2 ")],
+        )
+
     def test_limits(self) -> None:
         """Never more than is asked for, in number and in bytes."""
         for count, size, expected in ((3, 100, 3), (100, 5, 3), (100, 6, 3), (1, 1, 1)):

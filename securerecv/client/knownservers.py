@@ -76,7 +76,6 @@ class KnownServers:
             OperatorError: the file cannot be read or written.
         """
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(self.path.parent):
                 if self._find(server)[1] is None:
                     self._replace([*self._lines(), f"{server} {pin}"])
@@ -170,7 +169,8 @@ class KnownServers:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which nothing but this module takes."""
+    """Hold a folder's lock, which nothing but this module takes; make the folder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
