@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -233,41 +232,35 @@ class DurabilityTests(ProgramTests):
             )
 
     def _stream(self, process: ServerProcess, moment: int) -> int:
-        """Send numbered messages, kill the server, and count the answers."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        raw = socket.create_connection(("127.0.0.1", process.port), 30)
-        answered = -1  # the answer to ANON is none
-        with context.wrap_socket(raw) as connection:
-            stop = threading.Event()
+        """Send numbered messages, kill the server amid them, count the answers."""
+        client = self.client(process.port)
+        stop = threading.Event()
 
-            def send() -> None:
-                number = 0
-                try:
-                    connection.sendall(b"ANON\n")
-                    while not stop.is_set():
-                        lines = [f"SAY alice {number + i}\n" for i in range(20)]
-                        connection.sendall("".join(lines).encode())
-                        number += 20
-                except OSError:
-                    pass
-
-            sender = threading.Thread(target=send)
-            sender.start()
-            rest = b""
+        def send() -> None:
+            number = 0
             try:
-                while answered < moment:
-                    *lines, rest = (rest + connection.recv(65536)).split(b"\n")
-                    answered += sum(line.startswith(b"+OK ") for line in lines)
-                process.end(signal.SIGKILL)
-                while data := connection.recv(65536):
-                    *lines, rest = (rest + data).split(b"\n")
-                    answered += sum(line.startswith(b"+OK ") for line in lines)
+                client.type("ANON\n")
+                while not stop.is_set():
+                    lines = [f"SAY alice {number + i}\n" for i in range(20)]
+                    client.type("".join(lines))
+                    number += 20
             except OSError:
-                pass
+                stop.set()
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        answered = -1  # the answer to ANON is none
+        try:
+            for line in iter(client.read, ""):
+                answered += line.startswith("+OK ")
+                if answered == moment:
+                    process.end(signal.SIGKILL)
+        finally:
             stop.set()
+            process.end(signal.SIGKILL)
+            client.close()
             sender.join()
+        self.assertGreaterEqual(answered, moment)
         return answered
 
 
