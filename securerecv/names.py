@@ -13,7 +13,7 @@ from securerecv.limits import ANONYMOUS_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS
 ANONYMOUS = "anon"
 """Shown as the sender of what an anonymous session sends."""
 
-ADDRESS_PREFIX = "anon-"
+_ADDRESS_PREFIX = "anon-"
 """Every anonymous address begins with it, and no user name does."""
 
 _ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -73,7 +73,25 @@ def _may_begin_name(letter: str) -> bool:
 
 def is_anonymous_address(name: str) -> bool:
     """Tell whether a recipient is an anonymous session and not a user."""
-    return name.startswith(ADDRESS_PREFIX)
+    return name.startswith(_ADDRESS_PREFIX)
+
+
+def id_of(written: str, size: int) -> bytes | None:
+    """
+    Read an id that a peer wrote.
+
+    Args:
+        written: hexadecimal digits, if it is one.
+        size: how many bytes it has.
+
+    Returns:
+        The id, or None if it is none.
+    """
+    try:
+        raw = bytes.fromhex(written)
+    except ValueError:
+        return None
+    return raw if len(raw) == size else None
 
 
 def new_anonymous_address() -> str:
@@ -83,6 +101,6 @@ def new_anonymous_address() -> str:
     Its 16 characters carry 80 random bits: an address cannot be guessed, so
     knowing it is being entitled to send to it.
     """
-    return ADDRESS_PREFIX + "".join(
+    return _ADDRESS_PREFIX + "".join(
         secrets.choice(_ADDRESS_ALPHABET) for _ in range(ANONYMOUS_ADDRESS_CHARACTERS)
     )

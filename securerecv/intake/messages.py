@@ -12,7 +12,7 @@ from securerecv.errors import PeerError
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.faults import explain
 from securerecv.intake.mailboxes import Mailboxes
-from securerecv.names import ADDRESS_PREFIX, ANONYMOUS
+from securerecv.names import ANONYMOUS, is_anonymous_address
 from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.store import Store
@@ -91,7 +91,7 @@ class Messages:
         live = {
             index: post.to
             for index, post in enumerate(posts)
-            if post.to.startswith(ADDRESS_PREFIX)
+            if is_anonymous_address(post.to)
         }
         if live:
             return self._hand_over(group, live)

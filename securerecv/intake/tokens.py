@@ -14,6 +14,7 @@ from securerecv.access.tokens import Token, TokenTable
 from securerecv.errors import ErrorCode, PeerError, StorageError
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.limits import MAX_LABEL_CHARACTERS
+from securerecv.names import id_of
 from securerecv.vault import tokens
 from securerecv.vault.accounts import Account
 from securerecv.vault.store import Store
@@ -215,11 +216,8 @@ def _is_label(text: str) -> bool:
 
 
 def _id_bytes(written: str) -> bytes:
-    try:
-        raw = bytes.fromhex(written)
-    except ValueError:
-        raw = b""
-    if len(raw) != TOKEN_ID_BYTES:
+    raw = id_of(written, TOKEN_ID_BYTES)
+    if raw is None:
         raise _no_such_token()
     return raw
 

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from securerecv.errors import ErrorCode, PeerError, StorageError
+from securerecv.names import id_of
 from securerecv.vault import accounts, boxes
 from securerecv.vault.accounts import Account
 from securerecv.vault.arrivals import Arrivals, Group, Refusals
@@ -316,11 +317,8 @@ def _open(
 
 
 def _id_bytes(message_id: str) -> bytes:
-    try:
-        raw = bytes.fromhex(message_id)
-    except ValueError:
-        raw = b""
-    if len(raw) != MESSAGE_ID_BYTES:
+    raw = id_of(message_id, MESSAGE_ID_BYTES)
+    if raw is None:
         raise _no_such_id()
     return raw
 
