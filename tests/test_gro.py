@@ -14,6 +14,8 @@ import random
 import socket
 import struct
 from collections.abc import Callable
+from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -38,6 +40,7 @@ from securerecv.net.outbox import (
     Address,
     DatagramCounters,
     Outbox,
+    Way,
     batches,
     queued_size,
 )
@@ -65,6 +68,17 @@ def has_ipv6() -> bool:
 
 
 HOSTS = ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",)
+
+
+def addresses_of_ipv6() -> list[str]:
+    """Give this machine's addresses that need no scope to be reached."""
+    found = []
+    for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+        address = IPv6Address(bytes.fromhex(line.split()[0]))
+        if not address.is_link_local:
+            found.append(str(address))
+    return found
+
 
 TIMEOUT_S = 5.0
 """How long a test waits for what must come."""
@@ -218,10 +232,84 @@ class BatchedTests(PortTestCase):
             peer.sendto(b"question", (host, number))
             yield protocol.wait_for(protocol._count + 1)
             address = protocol.calls[0][1]
-            self.assertEqual(address[:2], (seen_as, peer.getsockname()[1]))
+            self.assertEqual(address.host, seen_as)
+            self.assertEqual(address.remote[:2], (seen_as, peer.getsockname()[1]))
             sent = payloads(700, 700, 100)
             self.assertEqual(port.send(sent, address), 0)
             self.assertEqual([peer.recv(1000) for _ in sent], sent)
+
+    @inlineCallbacks
+    def test_local_address(self) -> Any:
+        """A port on all addresses answers from the one that was asked."""
+        mapped = ["127.0.0.1", "127.0.0.2"]
+        for interface, hosts in {
+            "": mapped,
+            "0.0.0.0": mapped,  # noqa: S104  # all addresses are what it is about
+            "::": [*mapped, *addresses_of_ipv6()],
+        }.items():
+            if interface == "::" and "::1" not in HOSTS:
+                continue
+            port, protocol, (_, number, *_) = self.listen(interface)
+            for host in hosts:
+                # Connected, so that it hears only what comes from there.
+                peer = self.socket_at("::" if ":" in host else "127.0.0.1")
+                peer.connect((host, number))
+                peer.send(b"question")
+                yield protocol.wait_for(len(protocol.datagrams) + 1)
+                sent = payloads(700, 700, 100)
+                self.assertEqual(port.send(sent, protocol.calls[-1][1]), 0)
+                self.assertEqual([peer.recv(1000) for _ in sent], sent)
+
+    @inlineCallbacks
+    def test_local_address_tells_peers_apart(self) -> Any:
+        """Who speaks with two of our addresses is two peers, each always the same."""
+        for interface in ("0.0.0.0", "::"):  # noqa: S104  # all of them
+            if interface == "::" and "::1" not in HOSTS:
+                continue
+            _, protocol, (_, number, *_) = self.listen(interface)
+            peer = self.socket_at("127.0.0.1")
+            for host in ("127.0.0.1", "127.0.0.2") * 2:
+                peer.sendto(b"question", (host, number))
+                yield protocol.wait_for(len(protocol.datagrams) + 1)
+            ways = [address for _, address in protocol.calls]
+            self.assertEqual(ways[:2], ways[2:])
+            self.assertEqual(len(set(ways)), 2)
+            self.assertEqual(len({way[0] for way in ways}), 1)
+
+    @inlineCallbacks
+    def test_local_address_of_batches(self) -> Any:
+        """Batches too are answered from the address that they were sent to."""
+        port, protocol, (_, number, *_) = self.listen("0.0.0.0")  # noqa: S104  # all
+        sender, answers, (_, own, *_) = self.listen("127.0.0.3")
+        sent = payloads(*[500] * 40)
+        for host in ("127.0.0.1", "127.0.0.2"):
+            protocol.calls.clear()
+            answers.calls.clear()
+            sender.send(sent, (host, number))
+            yield protocol.wait_for(protocol._count + len(sent))
+            self.assertEqual(protocol.datagrams, sent)
+            for datagrams, address in protocol.calls:
+                assert isinstance(address, Way)
+                self.assertEqual(address.remote, ("127.0.0.3", own))
+                port.send(datagrams, address)
+            yield answers.wait_for(answers._count + len(sent))
+            self.assertEqual(answers.datagrams, sent)
+            self.assertEqual({at for _, at in answers.calls}, {(host, number)})
+
+    @inlineCallbacks
+    def test_broadcast_is_answered(self) -> Any:
+        """What was sent to everybody is answered from an address that is ours."""
+        for interface in ("0.0.0.0", "::"):  # noqa: S104  # all of them
+            if interface == "::" and "::1" not in HOSTS:
+                continue
+            port, protocol, (_, number, *_) = self.listen(interface)
+            peer = self.socket_at("127.0.0.1")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            peer.sendto(b"question", ("127.255.255.255", number))
+            yield protocol.wait_for(1)
+            self.assertEqual(port.send([b"answer"], protocol.calls[0][1]), 0)
+            self.assertEqual(peer.recv(100), b"answer")
+            self.assertEqual(port.counters.send_errors, {})
 
     @inlineCallbacks
     def test_boundaries(self) -> Any:

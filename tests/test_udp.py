@@ -349,6 +349,18 @@ class PortTests(TestCase):
         heard = await deferToThread(_converse, command, steps)
         self.assertIn("* securerecv/1 ready\n", heard)
 
+    async def test_many_addresses(self) -> None:
+        """A server on all addresses answers from the one that was asked."""
+        receiver = self._start(proto="udp", port=0)
+        port = receiver.ports["udp"][1]
+        for host in ("127.0.0.1", "127.0.0.2"):
+            # It hears only what comes from there.
+            address = f"{host}:{port}"
+            command = ["openssl", "s_client", "-dtls1_2", "-connect", address, "-quiet"]
+            steps = (("#1 ANON\n", r"#1 \+OK anon-"), ("QUIT\n", "goodbye"))
+            heard = await deferToThread(_converse, command, steps)
+            self.assertIn("* securerecv/1 ready\n", heard)
+
 
 @define
 class FakePort:

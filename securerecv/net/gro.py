@@ -19,7 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.net import sockopts
-from securerecv.net.outbox import Address, DatagramCounters, Outbox, error_name
+from securerecv.net.outbox import (
+    Address,
+    DatagramCounters,
+    Outbox,
+    Way,
+    error_name,
+)
 
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 """Asked of the kernel: room for 10,000 short datagrams that come at once."""
@@ -29,6 +35,8 @@ MAX_DATAGRAMS_PER_TURN = 256
 
 MAX_RECEIVED_BYTES = 65_535
 """UDP's length field has 16 bits, and a batch is no longer than one datagram."""
+
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # what a port may be bound to
 
 
 class BatchProtocol(DatagramProtocol):
@@ -44,6 +52,7 @@ class BatchProtocol(DatagramProtocol):
         Args:
             datagrams: one or more, of 0–65,527 bytes.
             address: of the peer that sent them all, as `BatchPort.send` takes it.
+                On a port that is bound to all addresses it is a `Way`.
         """
         raise NotImplementedError
 
@@ -83,6 +92,7 @@ class BatchPort(Port):
         super().__init__(port, protocol, interface, reactor=reactor)
         self._batched = batched
         self._control_bytes = 0
+        self._has_many_addresses = False
         self._counters = DatagramCounters()
 
     @classmethod
@@ -110,7 +120,7 @@ class BatchPort(Port):
         host = sock.getsockname()[0]
         port = cls(None, protocol, host, reactor, batched=batched)
         sock.setblocking(False)
-        port._equip(sock)
+        port._equip(sock, host)
         port._preexistingSocket = sock
         return port
 
@@ -127,16 +137,20 @@ class BatchPort(Port):
         if sock.family == socket.AF_INET6:
             # Whether `::` is for IPv4 too should not depend on a sysctl.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._equip(sock)
+        self._equip(sock, self.interface)
         return sock
 
-    def _equip(self, sock: socket.socket) -> None:
+    def _equip(self, sock: socket.socket, host: str) -> None:
         sockopts.forbid_fragments(sock)
         self.receive_buffer_bytes = sockopts.grow_receive_buffer(
             sock, RECEIVE_BUFFER_BYTES
         )
         if self._batched and sockopts.receive_in_batches(sock):
-            self._control_bytes = sockopts.GRO_CONTROL_BYTES
+            self._control_bytes += sockopts.GRO_CONTROL_BYTES
+        if host in _EVERYWHERE:
+            sockopts.tell_local_address(sock)
+            self._control_bytes += sockopts.LOCAL_CONTROL_BYTES
+            self._has_many_addresses = True
         self._outbox = Outbox(
             sock,
             self._counters,
@@ -175,6 +189,10 @@ class BatchPort(Port):
                 self._network_error(error)
                 continue
             size = sockopts.segment_bytes(control) if control else None
+            if self._has_many_addresses:
+                local = sockopts.local_control(control)
+                if local is not None:
+                    address = Way(address[0], address, local)
             if size is None:
                 datagrams = [data]
             else:

@@ -4,14 +4,41 @@ import errno
 import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from attrs import define, field
 
-from securerecv.net.sockopts import segment_control
+from securerecv.net.sockopts import (
+    ControlMessage,
+    ControlMessages,
+    segment_control,
+)
 
-Address = tuple[str, int] | tuple[str, int, int, int]
+Place = tuple[str, int] | tuple[str, int, int, int]
 """Of a peer, as the socket gives and takes it: for IPv4 host and port, for IPv6
 flow and scope too. On a dual-stack socket an IPv4 host is ``::ffff:192.0.2.1``."""
+
+
+class Way(NamedTuple):
+    """
+    Between a peer and one of our addresses, on a socket that has several.
+
+    Peers expect an answer from the address that they asked, and the kernel by
+    itself would choose another. Who speaks with two addresses of ours is two peers.
+
+    Attributes:
+        host: of the peer.
+        remote: where the peer is.
+        local: for `sendmsg`; see `securerecv.net.sockopts.local_control`.
+    """
+
+    host: str
+    remote: Place
+    local: ControlMessage
+
+
+Address = Place | Way
+"""Of a peer; the host comes first in each form."""
 
 MAX_SEGMENTS = 64
 """UDP_MAX_SEGMENTS of the kernels before Linux 6.9; now it is 128."""
@@ -95,6 +122,13 @@ def queued_size(datagrams: Sequence[bytes]) -> int:
     return sum(map(len, datagrams)) + QUEUED_DATAGRAM_BYTES * len(datagrams)
 
 
+def _way_of(address: Address | None) -> tuple[Place | None, ControlMessages]:
+    """Say it for `sendmsg`."""
+    if isinstance(address, Way):
+        return address.remote, [address.local]
+    return address, []
+
+
 class Outbox:
     """
     Sends over one socket that does not block.
@@ -169,10 +203,11 @@ class Outbox:
 
     def _transmit(self, group: list[bytes], address: Address | None) -> list[bytes]:
         """Return those for which there was no room; the others are dealt with."""
+        place, local = _way_of(address)
         if len(group) > 1:
-            control = segment_control(len(group[0]))
+            control = local + segment_control(len(group[0]))
             try:
-                self._socket.sendmsg(group, control, 0, address)
+                self._socket.sendmsg(group, control, 0, place)
             except BlockingIOError:
                 return group
             except OSError:
@@ -187,7 +222,7 @@ class Outbox:
                 return []
         for done, datagram in enumerate(group):
             try:
-                self._socket.sendmsg((datagram,), (), 0, address)
+                self._socket.sendmsg((datagram,), local, 0, place)
             except BlockingIOError:
                 return group[done:]
             except OSError as error:

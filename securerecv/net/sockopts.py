@@ -10,6 +10,7 @@ import struct
 from contextlib import suppress
 
 # Of the kernel's headers; `socket` has none of them in Python 3.11.
+IP_PKTINFO = 8
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_PROBE = 3
 IPV6_MTU_DISCOVER = 23
@@ -22,10 +23,20 @@ UDP_SEGMENT = 103
 UDP_GRO = 104
 
 GRO_CONTROL_BYTES = socket.CMSG_SPACE(4)
-"""Room for the one control message that a received batch carries."""
+"""Room for the control message that says how a received batch is cut."""
 
-ControlMessages = list[tuple[int, int, bytes]]
+_IPV4_INFO_BYTES = 12
+_IPV6_INFO_BYTES = 20
+
+LOCAL_CONTROL_BYTES = socket.CMSG_SPACE(_IPV4_INFO_BYTES) + socket.CMSG_SPACE(
+    _IPV6_INFO_BYTES
+)
+"""Room for those that name the local address: IPv4 on a dual-stack socket has two."""
+
+ControlMessage = tuple[int, int, bytes]
 """Of `recvmsg` and for `sendmsg`: level, type, data."""
+
+ControlMessages = list[ControlMessage]
 
 
 def forbid_fragments(sock: socket.socket) -> None:
@@ -96,6 +107,46 @@ def segment_bytes(control: ControlMessages) -> int | None:
         if level == socket.IPPROTO_UDP and kind == UDP_GRO:
             return int(struct.unpack("=i", data)[0])
     return None
+
+
+def tell_local_address(sock: socket.socket) -> None:
+    """Ask which of the machine's addresses each datagram was sent to."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    # On an IPv6 socket this is for the IPv4 peers of a dual-stack one: unlike
+    # IPV6_PKTINFO it says whence to answer what was sent to a broadcast address.
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def local_control(control: ControlMessages) -> ControlMessage | None:
+    """
+    Find out whence to answer a datagram.
+
+    Args:
+        control: what came with it, on a socket of `tell_local_address`.
+
+    Returns:
+        What makes `sendmsg` answer from the address that was asked, the same for
+        all datagrams that were sent to it; None if it is nobody's (multicast).
+    """
+    found = None
+    for level, kind, data in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            # struct in_pktinfo: interface, the address to answer from, the one in
+            # the header.  The way back is left to routing, so no interface.
+            return level, kind, b"\0\0\0\0" + data[4:8] + b"\0\0\0\0"
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            found = _local_ipv6(data)
+    return found
+
+
+def _local_ipv6(data: bytes) -> ControlMessage | None:
+    # struct in6_pktinfo: address, interface.
+    if data.startswith(b"\xff"):
+        return None
+    if not data.startswith(b"\xfe\x80"):  # a link-local one means its interface only
+        data = data[:16] + b"\0\0\0\0"
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, data
 
 
 def kernel_drops(sock: socket.socket) -> int:
