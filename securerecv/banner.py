@@ -49,7 +49,7 @@ def banner(receiver: Receiver) -> str:
 
 def next_command(receiver: Receiver) -> str:
     """Give the command that brings a person one step further."""
-    if receiver.has_accounts:
+    if receiver.office.has_accounts:
         transport, (host, port) = next(iter(receiver.ports.items()))
         where = "127.0.0.1" if host in EVERYWHERE else host
         version = "-dtls1_2 " if transport == "udp" else ""

@@ -1,71 +1,35 @@
 """The receiver, assembled: settings in, a Twisted service out."""
 
-import fcntl
 import os
-import resource
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Engine
 from twisted.application.service import Service
-from twisted.cred.checkers import AllowAnonymousAccess
-from twisted.cred.portal import Portal
 from twisted.internet.defer import gatherResults, inlineCallbacks
-from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from securerecv.access.checker import BcryptChecker
-from securerecv.access.passwords import HashingPool, dummy_hash
-from securerecv.access.realm import ReceiverRealm
-from securerecv.access.throttle import LoginThrottle
+from securerecv.assembly.datagrams import DatagramSide
+from securerecv.assembly.hold import connections_allowed, lock
+from securerecv.assembly.office import Office
 from securerecv.errors import OperatorError
-from securerecv.intake.accountbook import AccountBook
-from securerecv.intake.announcer import Announcer
-from securerecv.intake.desk import Desk
 from securerecv.intake.locksmith import WorkFactors
-from securerecv.intake.mailboxes import Mailboxes
-from securerecv.intake.messages import Messages
-from securerecv.intake.passwordchange import PasswordChange
-from securerecv.intake.presence import CHECK_EVERY_S, Presence
-from securerecv.intake.sealeddesk import SealedDesk
-from securerecv.intake.tokens import Tokens
-from securerecv.intake.vaultopening import Vault, open_vault
+from securerecv.intake.vaultopening import open_vault
 from securerecv.limits import (
     MAX_BUFFERED_PAYLOAD_BYTES,
-    MAX_CONNECTIONS,
     MAX_DATAGRAM_CONVERSATIONS,
     MAX_DATAGRAM_HANDSHAKES,
 )
-from securerecv.net.addresses import host_of
-from securerecv.net.conversation import Conversation, Pipe
-from securerecv.net.dtls import DtlsServer
 from securerecv.net.gate import Gate
-from securerecv.net.outbox import Address
 from securerecv.net.ports import Listen, take_ports
 from securerecv.net.tcp import tcp_factory
-from securerecv.net.tls import ServerDtls, ServerTls
-from securerecv.net.udp import Kind, UdpServer
+from securerecv.net.tls import ServerTls
 from securerecv.settings import Settings
-from securerecv.vault import seen
-from securerecv.vault.database import is_shared
-from securerecv.vault.keyring import Keyring
-from securerecv.vault.store import Store
-from securerecv.vault.tokens import TokenKeys
 from securerecv.wire.budget import Budget
-from securerecv.wire.drops import DropReason
-from securerecv.wire.openings import OpeningBudget
-from securerecv.wire.records import RecordSession
-from securerecv.wire.replay import ReplayMemory
-from securerecv.wire.sealed import SealedReceiver
 from securerecv.wire.session import Session, Terms
-from securerecv.wire.verbs import Standing
 
 _BACKLOG = 1024
-_SPARE_FILES = 64
 
 _log = Logger()
 
@@ -101,13 +65,12 @@ class Receiver(Service):
         identity: after the start.
         gate: counts who is connected over TCP.
         datagram_gate: counts who is connected over UDP.
-        has_accounts: whether there was an account at the start.
-        tokens: finds the token that a sealed datagram names.
+        office: after the start, what stands behind the transports.
     """
 
     ports: dict[str, tuple[str, int]]
     identity: Identity
-    has_accounts: bool
+    office: Office
 
     def __init__(
         self, settings: Settings, reactor: Any, work: WorkFactors | None = None
@@ -120,6 +83,7 @@ class Receiver(Service):
             total=MAX_DATAGRAM_CONVERSATIONS, handshakes=MAX_DATAGRAM_HANDSHAKES
         )
         self._listening: dict[str, Any] = {}
+        self._datagrams: DatagramSide | None = None
 
     def privilegedStartService(self) -> None:
         """
@@ -134,15 +98,15 @@ class Receiver(Service):
     def _prepare(self) -> None:
         vault = open_vault(self.settings, make=True, work=self._work)
         try:
-            self._locks = _lock(self.settings, vault.engine)
+            self._locks = lock(self.settings, vault.engine)
         except OperatorError:
             vault.engine.dispose()
             raise
         keyring = vault.keyring
         tls = ServerTls(keyring.certificate, keyring.certificate_key)
         self.identity = Identity(tls.pin, keyring.sealing_public_key)
-        self.gate.total = min(MAX_CONNECTIONS, _allow_many_files() - _SPARE_FILES)
-        desk = self._assemble(vault)
+        self.gate.total = connections_allowed()
+        office = self.office = Office(self.settings, vault, self._reactor)
         terms = Terms(
             self.settings.max_message,
             self.settings.max_file,
@@ -151,18 +115,27 @@ class Receiver(Service):
             keyring.sealing_public_key,
         )
         budget = Budget(MAX_BUFFERED_PAYLOAD_BYTES)
-        factory = tcp_factory(
-            desk,
-            lambda now, address: Session(terms, budget.share_of(address), now),
-            self.gate,
-            self._reactor,
-            tls,
-        )
         listen: dict[str, Listen] = {}
         if self.settings.proto != "udp":
+            factory = tcp_factory(
+                office.desk,
+                lambda now, address: Session(terms, budget.share_of(address), now),
+                self.gate,
+                self._reactor,
+                tls,
+            )
             listen["tcp"] = partial(self._listen_tcp, factory)
         if self.settings.proto != "tcp":
-            listen["udp"] = self._assemble_udp(desk, keyring, terms, budget)
+            self._datagrams = DatagramSide(
+                self.settings,
+                keyring,
+                office,
+                terms,
+                budget,
+                self.datagram_gate,
+                self._reactor,
+            )
+            listen["udp"] = partial(self._datagrams.server.listen, self._reactor)
         self._listening = take_ports(self.settings, listen)
         hosts = {name: port.getHost() for name, port in self._listening.items()}
         self.ports = {name: (host.host, host.port) for name, host in hosts.items()}
@@ -178,15 +151,9 @@ class Receiver(Service):
         if not self._listening:
             # Some containers know no privileged start.
             self._prepare()
-        self.tokens.load()
-        if "udp" in self._listening:
-            self._sealed.restore(self._store.query_now(seen.read))
-        self._store.start()
-        self._checks = [
-            self._check("accounts", self.presence.check),
-            self._check("tokens", self.tokens.check),
-        ]
-        self._hashing.start()
+        if self._datagrams is not None:
+            self._datagrams.start()
+        self.office.start()
         _log.info("pin {pin}", pin=self.identity.pin)
         _log.info("sealing key x25519 {key}", key=self.identity.sealing_key.hex())
         for transport, (host, port) in self.ports.items():
@@ -201,144 +168,22 @@ class Receiver(Service):
     def stopService(self) -> Generator[Any, Any, None]:
         """Stop listening, say goodbye, and finish what was begun."""
         super().stopService()
-        for check in self._checks:
-            if check.running:
-                check.stop()
+        self.office.close()
         if "tcp" in self._listening:
             yield self._listening["tcp"].stopListening()
-        if "udp" in self._listening:
-            self._dtls.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
         yield gatherResults(
             gate.close("the server is stopping", self._reactor)
             for gate in (self.gate, self.datagram_gate)
         )
-        if "udp" in self._listening:
-            yield self._udp.stop()
+        if self._datagrams is not None:
+            yield self._datagrams.stop()
         self._listening.clear()
-        yield deferToThread(self._hashing.stop)
-        yield deferToThread(self._store.stop)
-        for lock in self._locks:
-            os.close(lock)
+        yield self.office.stop()
+        for held in self._locks:
+            os.close(held)
         _log.info("stopped")
-
-    def _check(self, what: str, check: Callable[[], Any]) -> LoopingCall:
-        """Follow again and again what is changed beside the server."""
-        checking = LoopingCall(check)
-        checking.clock = self._reactor
-        checking.start(CHECK_EVERY_S, now=False).addErrback(
-            lambda failure: _log.failure(
-                "{what} are not checked", failure=failure, what=what
-            )
-        )
-        return checking
-
-    def _assemble(self, vault: Vault) -> Desk:
-        seconds: Callable[[], float] = self._reactor.seconds
-        engine, name_key = vault.engine, vault.keyring.name_key
-        self._store = Store(engine, name_key, self.settings.keep, self._reactor)
-        self._hashing = HashingPool(self._reactor)
-        locksmith = vault.locksmith
-        mixer = locksmith.mixer
-        checkers: list[Any] = [
-            BcryptChecker(
-                self._store, mixer, self._hashing, dummy_hash(self._work.bcrypt_rounds)
-            )
-        ]
-        if self.settings.anonymous:
-            checkers.append(AllowAnonymousAccess())
-        announcer = Announcer()
-        self.presence = Presence(self._store)
-        mailboxes = Mailboxes(self._store, self._hashing)
-        token_keys = TokenKeys(vault.keyring.token_key)
-        self.tokens = Tokens(self._store, mailboxes, token_keys, seconds)
-        book = AccountBook(engine, name_key, locksmith)
-        self.has_accounts = book.count() > 0
-        self._messages = Messages(
-            self._store, announcer, mailboxes, seconds, self.settings.keep
-        )
-        return Desk(
-            portal=Portal(ReceiverRealm(), checkers),
-            mixer=mixer,
-            throttle=LoginThrottle(),
-            announcer=announcer,
-            messages=self._messages,
-            password_change=PasswordChange(
-                self._store, mailboxes, locksmith, self._hashing
-            ),
-            tokens=self.tokens,
-            presence=self.presence,
-            seconds=seconds,
-        )
 
     def _listen_tcp(self, factory: Any, port: int, interface: str) -> Any:
         return self._reactor.listenTCP(port, factory, _BACKLOG, interface)
-
-    def _assemble_udp(
-        self, desk: Desk, keyring: Keyring, terms: Terms, budget: Budget
-    ) -> Listen:
-        """Make what serves datagrams; what is returned takes a port for it."""
-        seconds: Callable[[], float] = self._reactor.seconds
-
-        def converse(
-            host: str, pipe: Pipe, came_in: Callable[[Standing], None]
-        ) -> Conversation:
-            session = RecordSession(terms, budget.share_of(host), seconds())
-            return Conversation(desk, session, host, pipe, self._reactor, came_in)
-
-        tls = ServerDtls(keyring.certificate, keyring.certificate_key, seconds)
-        self._udp = UdpServer(self.settings.data, self._reactor)
-        self._dtls = DtlsServer(
-            tls, self.datagram_gate, converse, self._udp.send, self._reactor
-        )
-        self._udp.handle(Kind.DTLS, self._dtls.received_together)
-        key = keyring.sealing_key.private_bytes_raw()
-        self._sealed = SealedDesk(
-            SealedReceiver([key], self.tokens.find, ReplayMemory(), OpeningBudget()),
-            self._messages,
-            budget.share_of,
-            seconds,
-            self.settings.max_message,
-            anonymous=self.settings.anonymous,
-        )
-        self._udp.handle(Kind.SEALED, self._sealed_came)
-        return partial(self._udp.listen, self._reactor)
-
-    def _sealed_came(
-        self, datagrams: Sequence[bytes], address: Address
-    ) -> list[DropReason]:
-        """Take sealed datagrams; say why some were dropped."""
-
-        def reply(answers: Sequence[bytes]) -> None:
-            self._udp.send(answers, address)
-
-        return self._sealed.received(datagrams, host_of(address[0]), reply)
-
-
-def _lock(settings: Settings, engine: Engine) -> list[int]:
-    """Take data folder and store for this process, for as long as it lives."""
-    paths = [settings.data / "lock"]
-    if not is_shared(engine):
-        database = Path(engine.url.database or "")
-        if database.parent != settings.data:
-            paths.append(database.with_name(database.name + ".lock"))
-    locks: list[int] = []
-    for path in paths:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        locks.append(lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            for taken in locks:
-                os.close(taken)
-            raise OperatorError(f"a server is running with {path.parent}") from None
-    return locks
-
-
-def _allow_many_files() -> int:
-    """Raise the number of open files as far as allowed and wanted; give it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + _SPARE_FILES
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return limit

@@ -181,6 +181,8 @@ class SealedTests(TestCase):
             if number % 50 == 0:
                 self.assertEqual(await alice.ask("PING"), ["+OK pong"])
         await pause(0.3)
-        counters = self.receiver._udp.counters
+        datagrams = self.receiver._datagrams
+        assert datagrams is not None
+        counters = datagrams.server.counters
         self.assertGreater(counters.dropped["sealed over-budget"], 0)
         self.assertEqual(counters.taken["sealed"], 500)

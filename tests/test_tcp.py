@@ -262,11 +262,11 @@ class ConversationTests(TestCase):
                 book = open_account_book(self.settings, QUICK)
                 book.change_password(carol, "christmas", "easter")
                 book.close()
-            await self.receiver.presence.check()
+            await self.receiver.office.presence.check()
             self.assertTrue((await session.line()).startswith("! CLOSING your account"))
             await session.lost
         bob = await logged_in(self, self.receiver, "bob", "builder")
-        await self.receiver.presence.check()
+        await self.receiver.office.presence.check()
         self.assertEqual(await bob.ask("PING"), ["+OK pong"])
 
     async def test_stop_finishes(self) -> None:

@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from securerecv import service
 from securerecv.access.passwords import HashingPool
 from securerecv.access.realm import Avatar
 from securerecv.access.tokens import Token, TokenTable
+from securerecv.assembly import office
 from securerecv.errors import PeerError, StorageError
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.tokens import Tokens
@@ -386,7 +386,7 @@ class TokenVerbTests(_Base):
 
     def is_found(self, token_id: bytes) -> bool:
         """Tell whether datagrams that name this token are let through to its key."""
-        return self.receiver.tokens.find(token_id) is not None
+        return self.receiver.office.tokens.find(token_id) is not None
 
     async def test_new_list_drop(self) -> None:
         """A token is made, listed without its secret, found, and dropped."""
@@ -401,7 +401,7 @@ class TokenVerbTests(_Base):
             lines[1], rf"^#x \* TOKEN {second.hex()} {when} Gewächshaus 🌱 $"
         )
         self.assertEqual(lines[2:], ["#x +OK 2 tokens"])
-        token = self.receiver.tokens.find(first)
+        token = self.receiver.office.tokens.find(first)
         if token is None:
             self.fail("a new token is not in force")
         self.assertEqual((token.secret, token.owner), (secret, "alice"))
@@ -507,7 +507,7 @@ class TokenVerbTests(_Base):
         dropped, _ = await self.make(alice, "dropped")
         await alice.ask(f"TOKEN DROP {dropped.hex()}")
         await self.receiver.stopService()
-        token = self.restart().tokens.find(kept)
+        token = self.restart().office.tokens.find(kept)
         if token is None:
             self.fail("a token is lost")
         self.assertEqual((token.secret, token.owner), (secret, "alice"))
@@ -519,8 +519,8 @@ class TokenVerbTests(_Base):
         alice = await self.alice()
         token_id, secret = await self.make(alice)
         self.assertEqual(await alice.ask("PASSWD looking glass"), ["+OK"])
-        await self.receiver.tokens.check()
-        token = self.receiver.tokens.find(token_id)
+        await self.receiver.office.tokens.check()
+        token = self.receiver.office.tokens.find(token_id)
         self.assertEqual(token and token.secret, secret)
         self.assertEqual(await self.labels(alice), ["my pi"])
 
@@ -533,7 +533,7 @@ class TokenVerbTests(_Base):
         for request in ("TOKEN NEW x", "TOKEN LIST", f"TOKEN DROP {token_id.hex()}"):
             answer = await alice.ask(request)
             self.assertTrue(answer[0].startswith("-ERR no-mailbox "), answer)
-        await self.receiver.tokens.check()
+        await self.receiver.office.tokens.check()
         self.assertFalse(self.is_found(token_id))
         self.assertTrue(self.is_found(others))
         add_accounts(self.settings, alice="wonder land")
@@ -548,7 +548,7 @@ class TokenVerbTests(_Base):
     async def test_checked_by_itself(self) -> None:
         """The server looks for changes again and again."""
         await self.receiver.stopService()
-        self.patch(service, "CHECK_EVERY_S", 0.05)
+        self.patch(office, "CHECK_EVERY_S", 0.05)
         self.restart()
         token_id, _ = await self.make(await self.alice())
         remove_account(self.settings, "alice")
@@ -570,13 +570,13 @@ class TokenVerbTests(_Base):
             details = TokenDetails(token_id, "bob", "elsewhere", 0)
             tokens.add(connection, keys, account.id, details)
         self.assertFalse(self.is_found(token_id))
-        await self.receiver.tokens.check()
+        await self.receiver.office.tokens.check()
         self.assertTrue(self.is_found(token_id))
         bob = await self.bob()
         self.assertEqual(await self.labels(bob), ["elsewhere"])
         with engine.begin() as connection:
             tokens.drop(connection, account.id, keys.lookup(token_id))
-        await self.receiver.tokens.check()
+        await self.receiver.office.tokens.check()
         self.assertFalse(self.is_found(token_id))
 
     async def test_at_rest(self) -> None:

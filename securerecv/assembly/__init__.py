@@ -1,0 +1,1 @@
+"""The parts of a receiver, put together; `securerecv.service` makes one of them."""
