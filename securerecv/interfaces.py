@@ -96,3 +96,90 @@ class Scanner(Protocol):
         HELD because the scanner could not be reached, and also when it is
         reached for the first time.
         """
+
+
+class Upload(Protocol):
+    """
+    One file on its way in (`securerecv.intake.files.Files.put`).
+
+    Whoever has it calls `write` for all bytes from `offset` on and then
+    `finish`, or `abandon` at any time before.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        size: bytes of the whole content.
+        offset: how many bytes of it are here already; the next byte wanted.
+    """
+
+    id: str
+    size: int
+    offset: int
+
+    def write(self, data: bytes | bytearray | memoryview) -> Deferred[None] | None:
+        """
+        Take the next bytes.
+
+        It never fails: what goes wrong (no room, a newer upload of the same
+        file) is said by `finish`, and further bytes are thrown away meanwhile.
+
+        Args:
+            data: bytes, no more than are wanted.  They may be changed when this
+                has returned None, or when the Deferred has fired.
+
+        Returns:
+            None to go on at once; otherwise nothing more may be written until
+            it fires.
+
+        Raises:
+            MisuseError: the last Deferred has not fired yet, or these are more
+                bytes than are wanted.
+        """
+
+    def finish(self) -> Deferred[str]:
+        """
+        Say that all bytes were written.
+
+        Returns:
+            The file's state, as it is said on the wire, when it is durable;
+            that may take a few seconds longer, while it is being scanned.
+            Fails with `PeerError`: ``mismatch`` if size or SHA-256 differ, and
+            nothing is kept then; ``busy`` if a newer upload took its place;
+            ``full``; ``no-mailbox`` if box or file were removed meanwhile.  With
+            another error the store failed.
+        """
+
+    def abandon(self) -> None:
+        """Stop, and keep what is here for the next time; after `finish`, nothing."""
+
+
+class Download(Protocol):
+    """
+    A file, or a message, on its way out (`securerecv.intake.files.Files.get`).
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        size: bytes of the whole content.
+        sha256: of the whole content, 64 hexadecimal digits.
+        name: to be shown behind both in the answer.
+    """
+
+    id: str
+    size: int
+    sha256: str
+    name: str
+
+    def read(self, offset: int, size: int) -> Deferred[bytes]:
+        """
+        Read a piece; one at a time.
+
+        Args:
+            offset: of its first byte, less than the size of the whole.
+            size: the most bytes wanted, at least 1.
+
+        Returns:
+            At least 1 byte and at most ``size`` and 1 MiB.  Fails with
+            `StorageError` if it is damaged on disk: the rest cannot be had.
+        """
+
+    def close(self) -> None:
+        """Let go of it; a read under way fails or is of no use."""

@@ -12,6 +12,7 @@ MAX_LINE_BYTES = 4096
 
 MAX_TAG_CHARACTERS = 16
 ANONYMOUS_ADDRESS_CHARACTERS = 16
+MAX_FILE_NAME_BYTES = 255
 
 # -- tuning -------------------------------------------------------------------
 

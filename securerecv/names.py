@@ -8,7 +8,11 @@ import secrets
 import unicodedata
 
 from securerecv.errors import ErrorCode, PeerError
-from securerecv.limits import ANONYMOUS_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS
+from securerecv.limits import (
+    ANONYMOUS_ADDRESS_CHARACTERS,
+    MAX_FILE_NAME_BYTES,
+    MAX_NAME_CHARACTERS,
+)
 
 ANONYMOUS = "anon"
 """Shown as the sender of what an anonymous session sends."""
@@ -18,6 +22,9 @@ _ADDRESS_PREFIX = "anon-"
 
 _ADDRESS_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PUNCTUATION = "_.@+-"
+
+# Control characters, line ends of Unicode's own, and what is no text at all.
+_NOT_IN_FILE_NAMES = frozenset({"Cc", "Zl", "Zp", "Cs"})
 _MAX_WRITTEN_CHARACTERS = 4 * MAX_NAME_CHARACTERS
 _TOO_LONG = f"a user name has at most {MAX_NAME_CHARACTERS} characters"
 
@@ -92,6 +99,33 @@ def id_of(written: str, size: int) -> bytes | None:
     except ValueError:
         return None
     return raw if len(raw) == size else None
+
+
+def file_name(written: str) -> str:
+    r"""
+    Give the name of a file without the folders that it was in.
+
+    Args:
+        written: by a sender, who may mean harm.
+
+    Returns:
+        What is behind the last ``/`` or ``\``: 1 to `MAX_FILE_NAME_BYTES` bytes
+        of UTF-8 in one line, not ``.`` or ``..``.
+
+    Raises:
+        PeerError: ``usage``; that is no name.
+    """
+    name = written.replace("\\", "/").rpartition("/")[2]
+    if not name.strip() or name in (".", ".."):
+        raise PeerError(ErrorCode.USAGE, "a file has a name")
+    if any(unicodedata.category(letter) in _NOT_IN_FILE_NAMES for letter in name):
+        raise PeerError(
+            ErrorCode.USAGE, "a file name is one line without control characters"
+        )
+    if len(name.encode()) > MAX_FILE_NAME_BYTES:
+        words = f"a file name has at most {MAX_FILE_NAME_BYTES} bytes"
+        raise PeerError(ErrorCode.USAGE, words)
+    return name
 
 
 def new_anonymous_address() -> str:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, PeerError
-from securerecv.limits import MAX_NAME_CHARACTERS
+from securerecv.limits import MAX_FILE_NAME_BYTES, MAX_NAME_CHARACTERS
 from securerecv.names import (
+    file_name,
     is_anonymous_address,
     new_anonymous_address,
     normalise_user_name,
@@ -137,3 +138,54 @@ class AnonymousAddressTests(SynchronousTestCase):
         """A user's name is no anonymous address."""
         for name in ("alice", "anon", "anonymous", ""):
             self.assertFalse(is_anonymous_address(name))
+
+
+class FileNameTests(SynchronousTestCase):
+    """The names of files."""
+
+    def test_without_folders(self) -> None:
+        """Only what is behind the last slash of either kind is the name."""
+        for written, expected in (
+            ("report.pdf", "report.pdf"),
+            ("/etc/passwd", "passwd"),
+            ("../../x", "x"),
+            (r"C:\\Users\\a\\my file.txt", "my file.txt"),
+            ("a/b\\c/d\\e", "e"),
+            (" two  blanks ", " two  blanks "),
+            ("…", "…"),
+            (".hidden", ".hidden"),
+            ("...", "..."),
+            ("-rf", "-rf"),
+            ("x" * 255, "x" * 255),
+            ("a/" * 500 + "b", "b"),
+        ):
+            self.assertEqual(file_name(written), expected)
+
+    def test_no_names(self) -> None:
+        """What names nothing, or more than one line, is refused."""
+        for written in (
+            *("", " ", "/", "a/", "a\\", ".", "..", "a/.."),
+            *("a\0b", "a\nb", "a\rb", "\x1b[2J", "\x7f", "\x85", "a\u2028b"),
+            "\ud800",
+        ):
+            error = self.assertRaises(PeerError, file_name, written)
+            self.assertIs(error.code, ErrorCode.USAGE)
+
+    def test_length(self) -> None:
+        """A name has as many bytes as a file system takes."""
+        longest = "é" * (MAX_FILE_NAME_BYTES // 2) + "x"
+        self.assertEqual(file_name(longest), longest)
+        error = self.assertRaises(PeerError, file_name, longest + "x")
+        self.assertIn(str(MAX_FILE_NAME_BYTES), error.words)
+
+    @given(st.text())
+    def test_any(self, written: str) -> None:
+        """Whatever was written, a name is one part of a path, and stays itself."""
+        try:
+            name = file_name(written)
+        except PeerError:
+            return
+        assert "/" not in name
+        assert "\\" not in name
+        assert name not in ("", ".", "..")
+        assert file_name(name) == name
