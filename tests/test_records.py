@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.limits import IDLE_TIMEOUT_S, LOGIN_TIMEOUT_S
 from securerecv.vault.keyring import open_keyring
+from securerecv.wire.events import Command, Posts
 from securerecv.wire.lines import Answer
 from securerecv.wire.records import (
     MAX_WAITING_BYTES,
@@ -18,7 +19,7 @@ from securerecv.wire.records import (
     RECORD_BYTES,
     RecordSession,
 )
-from securerecv.wire.session import Command, Posts, Session, Terms
+from securerecv.wire.session import Session, Terms
 from securerecv.wire.verbs import Standing
 from tests.dtlsnet import Net
 from tests.support import allowance
@@ -53,7 +54,7 @@ class RecordTests(SynchronousTestCase):
             event = self.session.next_event()
             if isinstance(event, Posts):
                 self.posts.append(event)
-            elif event is not None:
+            elif isinstance(event, Command):
                 self.commands.append(event)
             else:
                 said = self.session.data_to_send()

@@ -13,13 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv import limits
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.wire.budget import Share
+from securerecv.wire.events import Command, Event, Posts
 from securerecv.wire.lines import NOTICE, Answer
 from securerecv.wire.session import (
     MAX_QUEUED_ANSWERS,
     MAX_UNSENT_BYTES,
-    Command,
-    Event,
-    Posts,
     Session,
     Terms,
 )

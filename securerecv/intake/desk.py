@@ -28,8 +28,8 @@ from securerecv.intake.tokens import Tokens
 from securerecv.limits import MAX_UNREAD_BYTES
 from securerecv.names import normalise_user_name
 from securerecv.wire.budget import Budget
+from securerecv.wire.events import Command
 from securerecv.wire.lines import Answer, Post
-from securerecv.wire.session import Command
 from securerecv.wire.verbs import Standing
 
 _log = Logger()

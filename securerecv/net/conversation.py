@@ -18,8 +18,9 @@ from securerecv.limits import (
     MIN_PAYLOAD_BYTES_PER_S,
     UNREAD_TIMEOUT_S,
 )
+from securerecv.wire.events import Command, Posts
 from securerecv.wire.lines import Answer, Message, refusal
-from securerecv.wire.session import Command, Posts, Session
+from securerecv.wire.session import Session
 from securerecv.wire.verbs import Standing
 
 _MAKE_WAY = PeerError(ErrorCode.BUSY, "too many connections; log in sooner")

@@ -89,6 +89,23 @@ class Reader:
         self._data = self._data[self._at :] + data
         self._at = 0
 
+    def take(self, count: int) -> bytes | memoryview:
+        """
+        Give bytes that are next as they are, and uncopied: a file's content.
+
+        Args:
+            count: the most that are wanted.
+
+        Returns:
+            What is there of them, which may be nothing.
+        """
+        data, at = self._data, self._at
+        if at == 0 and len(data) <= count:
+            self._data = b""
+            return data
+        self._at = min(at + count, len(data))
+        return memoryview(data)[at : self._at]
+
     def begin_record(self, record: bytes) -> None:
         """
         Take a record, which holds whole requests: its end is a line end too.

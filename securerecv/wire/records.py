@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from securerecv.errors import PeerError
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
+from securerecv.wire.events import Posts
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
-from securerecv.wire.session import Posts, Session, Terms
+from securerecv.wire.session import Session, Terms
 
 RECORD_BYTES = 1195
 """

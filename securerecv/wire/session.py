@@ -6,6 +6,7 @@ may be followed by `next_event`, `data_to_send` and `deadline`:
 
 * `receive` – bytes came from the peer;
 * `answer`, `answer_posts`, `push` – the server has something to say;
+* `begin_upload`, `begin_download` – a file's content follows an answer;
 * `expire` – the time that `deadline` named has come.
 
 Everything that affects the state of a conversation lives in this module.
@@ -14,7 +15,7 @@ Everything that affects the state of a conversation lives in this module.
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.limits import (
@@ -26,6 +27,8 @@ from securerecv.limits import (
     REQUEST_TIMEOUT_S,
 )
 from securerecv.wire.budget import Share
+from securerecv.wire.content import Incoming, Outgoing
+from securerecv.wire.events import Chunk, Command, Event, Posts, Slot
 from securerecv.wire.lines import (
     NOTICE,
     Answer,
@@ -77,39 +80,6 @@ class Terms:
         ).encode()
 
 
-@define
-class Slot:
-    """The place of one answer in the order of answers."""
-
-    answer: list[bytes] | None = None
-
-
-@define
-class Posts:
-    """
-    Messages that were read together, to be answered together.
-
-    Attributes:
-        items: at least one.
-        size: the bytes of their bodies together.
-    """
-
-    items: list[Post] = field(factory=list)
-    size: int = 0
-    slot: Slot = field(factory=Slot, repr=False)
-
-
-@define
-class Command:
-    """A request that somebody outside the session must carry out."""
-
-    request: Request
-    slot: Slot = field(factory=Slot, repr=False)
-
-
-Event = Posts | Command
-
-
 class Session:
     """
     The server's side of one conversation.
@@ -138,6 +108,8 @@ class Session:
 
         self._held: Command | None = None
         self._commanded = False
+        self._upload: Incoming | None = None
+        self._download: Outgoing | None = None
         self._posts_in_flight = 0
         self._bytes_in_flight = 0
         self._slots: deque[Slot] = deque()
@@ -153,6 +125,8 @@ class Session:
         self._now = now
         if not self._ending:
             self._reader.feed(data)
+        if self._upload is not None:
+            self._upload.came(len(data), now)
 
     def answer(self, command: Command, answer: Answer | PeerError) -> None:
         """Answer a command; the session goes on behind it."""
@@ -187,16 +161,78 @@ class Session:
         self._budget.give_back(posts.size)
         self._flush()
 
+    def begin_upload(
+        self, command: Command, answer: Answer, size: int, now: float
+    ) -> None:
+        """
+        Answer a ``PUT``, and take the content that follows as `Chunk` events.
+
+        Args:
+            command: it.
+            answer: its first answer.  With the last chunk the command waits for
+                the second, and gets it by `answer`.
+            size: bytes to come; with 0 there is one chunk, and it is empty.
+            now: seconds.
+        """
+        self.answer(command, answer)
+        if not self._ending:
+            self._upload = Incoming(command, size, now)
+
+    def next_chunk(self, now: float) -> None:
+        """Go on with an upload: the chunk before is done with."""
+        if self._upload is not None:
+            self._upload.go_on(now)
+
+    def begin_download(self, command: Command, answer: Answer, size: int) -> None:
+        """
+        Answer a ``GET`` whose content follows by `send_content`.
+
+        Until all of it is given, nothing else is read or said.
+
+        Args:
+            command: it.
+            answer: its answer.
+            size: bytes to follow.
+        """
+        if self._ending:
+            self.answer(command, PeerError(ErrorCode.BUSY, "too late; connect again"))
+            return
+        self.answer(command, answer)
+        if size:
+            self._download = Outgoing(size, self._budget)
+
+    def send_content(self, data: bytes) -> None:
+        """Give the next bytes of a download; when it is over, this does nothing."""
+        if self._download is None:
+            return
+        self._download.give(len(data))
+        self._put_out([data])
+        if not self._download.left:
+            self._put_out(self._download.let_go())
+            self._download = None
+
+    @property
+    def is_amid_content(self) -> bool:
+        """Whether the peer would take anything else for a download's content."""
+        return self._download is not None
+
     def push(self, text: str, payload: bytes | None = None) -> bool:
         """
         Say something that was not asked for, between two answers.
 
+        During a download it waits until that is complete.
+
         Returns:
-            False if the conversation is ending and nothing more is said.
+            False if it will not be said: the conversation is ending, or too
+            much waits already.
         """
-        if not self._ending:
-            self._put_out([piece(f"! {text}", payload, self._room)])
-        return not self._ending
+        if self._ending:
+            return False
+        data = piece(f"! {text}", payload, self._room)
+        if self._download is not None:
+            return self._download.push(data)
+        self._put_out([data])
+        return True
 
     def expire(self, now: float) -> None:
         """End the conversation if its deadline has passed."""
@@ -233,15 +269,17 @@ class Session:
         """Whether more bytes should be read from the peer now."""
         return (
             not self._ending
-            and not self._commanded
+            and not self._is_busy
             and self._held is None
             and self._has_room()
         )
 
     def deadline(self) -> float | None:
         """Tell when `expire` is to be called, on the clock of ``now``."""
-        if self._ending or self._commanded or self._slots:
+        if self._ending or self._is_busy or self._slots:
             return None
+        if self._upload is not None:
+            return self._upload.deadline
         deadlines = []
         if self._unfinished_since is not None:
             payload_s = self._reader.payload_bytes / MIN_PAYLOAD_BYTES_PER_S
@@ -262,8 +300,10 @@ class Session:
         is answered itself.  When it gives None, fetch `data_to_send`; if there
         was some, ask again, since answers are not gathered without end.
         """
+        if self._upload is not None:
+            return self._next_chunk(self._upload)
         posts = Posts()
-        while not self._ending and not self._commanded and self._has_room():
+        while not self._ending and not self._is_busy and self._has_room():
             item = self._held or self._read_posts(posts) or self._read()
             self._held = None
             if item is None:
@@ -285,6 +325,23 @@ class Session:
                 self._slots.append(item.slot)
                 return item
         return self._together(posts)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether nothing may be read because something is being carried out."""
+        return (
+            self._commanded
+            or self._download is not None
+            or (self._upload is not None and self._upload.is_stopped)
+        )
+
+    def _next_chunk(self, upload: Incoming) -> Chunk | None:
+        chunk = upload.next_chunk(self._reader.take, self._now)
+        if chunk is not None and chunk.is_last:
+            self._upload = None
+            self._commanded = True
+            self._slots.append(chunk.command.wait_again())
+        return chunk
 
     def _add(self, posts: Posts, items: list[Post]) -> None:
         size = sum([len(item.body) for item in items])
@@ -352,6 +409,10 @@ class Session:
         self._unfinished_since = None
         self._reader.close()
         self._held = None
+        self._upload = None
+        if self._download is not None:
+            self._download.let_go()
+            self._download = None
 
     # -- requests ---------------------------------------------------------------
 
