@@ -19,22 +19,23 @@ _PICTURE = r"""
  /__/\___\__|\_,_|_| \___|_| \___\__|\_/
 """
 
+HEADING = f"""{_PICTURE.strip(chr(10))}
+ securerecv {__version__}: a secure receiver
+
+ {NOTICE}
+"""
+"""The name, and what it may be used for."""
+
 
 def banner(receiver: Receiver) -> str:
     """Describe a receiver that has started, and say what to type next."""
     settings = receiver.settings
     rows = [
-        _PICTURE.strip("\n"),
-        f" securerecv {__version__}: a secure receiver",
-        "",
-        f" {NOTICE}",
-        "",
-    ]
-    rows += [
-        f" {transport:<12} {host}:{port}"
-        for transport, (host, port) in receiver.ports.items()
-    ]
-    rows += [
+        HEADING,
+        *(
+            f" {transport:<12} {host}:{port}"
+            for transport, (host, port) in receiver.ports.items()
+        ),
         f" data         {settings.data}",
         f" pin          {receiver.identity.pin}",
         f" sealing key  x25519 {receiver.identity.sealing_key.hex()}",

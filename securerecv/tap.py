@@ -1,7 +1,6 @@
 """``twistd securerecv``: options in, a service that knows how to fail politely."""
 
 import gc
-import resource
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from zope.interface import implementer
 from securerecv.banner import banner
 from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.log import log_observer
+from securerecv.process import keep_secrets_in_memory
 from securerecv.service import Receiver
 from securerecv.settings import OPTIONS, Settings, load
 
@@ -103,8 +103,7 @@ class ReceiverProcess(Service):
     def privilegedStartService(self) -> None:
         """Start, or end the process."""
         super().privilegedStartService()
-        # What a crash left behind would hold messages and keys in clear.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        keep_secrets_in_memory()
         try:
             self._receiver.privilegedStartService()
         except SecurerecvError as error:

@@ -23,6 +23,10 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "serve": ("securerecv.cli.serve:serve", "Start the server."),
+    "console": (
+        "securerecv.cli.console:console",
+        "Receive at this terminal, for one person.",
+    ),
     "account": (
         "securerecv.cli.account:account",
         "Add, change and remove accounts of a server.",

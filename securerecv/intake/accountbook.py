@@ -96,6 +96,15 @@ class AccountBook:
         """Raise what the others would because of the name."""
         self._get(normalise_user_name(name))
 
+    def is_there(self, name: str) -> bool:
+        """Tell whether there is an account of that name."""
+        return self._find(normalise_user_name(name)) is not None
+
+    def check_password(self, name: str, password: str) -> None:
+        """Raise ``auth`` if it is not the password of that account."""
+        name = normalise_user_name(name)
+        self._check_password(self._get(name), name, password)
+
     def add(self, name: str, password: str) -> str:
         """
         Make an account.
@@ -126,9 +135,8 @@ class AccountBook:
         name = normalise_user_name(name)
         check_new_password(new)
         account = self._get(name)
+        self._check_password(account, name, old)
         mixer = self._locksmith.mixer
-        if not matches(mixer.bcrypt_secret(name, old), account.password_hash):
-            raise PeerError(ErrorCode.AUTH, "that is not the password")
         key = unwrap_with_password(
             account.wrapped_by_password, mixer.mailbox_secret(name, old)
         )
@@ -176,6 +184,11 @@ class AccountBook:
         if account is None:
             raise UnknownAccountError
         return account
+
+    def _check_password(self, account: Account, name: str, password: str) -> None:
+        secret = self._locksmith.mixer.bcrypt_secret(name, password)
+        if not matches(secret, account.password_hash):
+            raise PeerError(ErrorCode.AUTH, "that is not the password")
 
     def _lock_anew(
         self,

@@ -1,7 +1,11 @@
-"""The address that limits count."""
+"""Addresses: the one that limits count, and the one that others see."""
 
+import socket
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
+
+_ANY_PORT = 9
 
 
 @lru_cache(maxsize=4096)
@@ -18,3 +22,22 @@ def host_of(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ip_address(int(address) >> 64 << 64))
+
+
+def address_seen_by_others() -> str | None:
+    """
+    Find this machine's address on the way to the world; nothing is sent.
+
+    Returns:
+        An IP address, or None where there is no such way.
+    """
+    # To connect a datagram socket only asks the routing table.  The addresses
+    # are for documentation (RFC 5737, RFC 3849): nobody has them.
+    for family, somewhere in (
+        (socket.AF_INET, "192.0.2.1"),
+        (socket.AF_INET6, "2001:db8::1"),
+    ):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((somewhere, _ANY_PORT))
+            return str(sock.getsockname()[0])
+    return None

@@ -1,0 +1,1 @@
+"""A receiver for one person at one terminal."""
