@@ -2,14 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
+
+from securerecv.errors import PeerError
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+
+@frozen
+class ReceivedMessage:
+    """
+    A message for a user, in clear.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        to: the user's normalised name.
+        sender: a user's normalised name, or ``anon``.
+        when_ms: when it came in, milliseconds since 1970, the server's clock.
+        body: the text or bytes that were sent.
+    """
+
+    id: str
+    to: str
+    sender: str
+    when_ms: int
+    body: bytes = field(repr=False)
+
+    @property
+    def when(self) -> datetime:
+        """When it came in, UTC."""
+        return datetime.fromtimestamp(self.when_ms / 1000, UTC)
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8; what is no UTF-8 is replaced."""
+        return self.body.decode(errors="replace")
+
+
+class MessageStore(Protocol):
+    """
+    Where the messages of users are kept, for who brings a store of their own.
+
+    It takes the place of the sealed boxes, and their promises become its own:
+    it is handed messages in clear.
+    """
+
+    def keep(
+        self, messages: Sequence[ReceivedMessage]
+    ) -> Deferred[Mapping[int, PeerError]]:
+        """
+        Make messages durable.
+
+        Args:
+            messages: sent together by one peer, in their order.
+
+        Returns:
+            Fires when they are on disk, which is when the sender is told so,
+            with those that cannot be delivered, by their index (``no-mailbox``,
+            say).  Fails where none was kept.
+        """
+
+    def last(self, user: str, count: int) -> Deferred[Sequence[ReceivedMessage]]:
+        """Read the newest messages of a user, oldest first."""
+
+    def read(self, user: str, message_id: str) -> Deferred[ReceivedMessage]:
+        """
+        Read one message of a user.
+
+        Args:
+            user: normalised.
+            message_id: as the peer wrote it, which may be anything.
+
+        Returns:
+            The message; fails with `PeerError` ``no-such-id``.
+        """
+
+    def drop(self, user: str, message_id: str) -> Deferred[None]:
+        """Delete one message of a user; see `read`."""
 
 
 class PasswordFile(Protocol):

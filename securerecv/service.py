@@ -10,6 +10,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.logger import Logger
 
+from securerecv.assembly.brought import Brought
 from securerecv.assembly.datagrams import DatagramSide
 from securerecv.assembly.hold import connections_allowed, lock
 from securerecv.assembly.office import Office
@@ -59,6 +60,7 @@ class Receiver(Service):
         settings: what the operator decided.
         reactor: what it runs on.
         work: how slow passwords are to guess.
+        brought: what an application brings of its own.
 
     Attributes:
         ports: after the start, address and port by transport.
@@ -73,11 +75,16 @@ class Receiver(Service):
     office: Office
 
     def __init__(
-        self, settings: Settings, reactor: Any, work: WorkFactors | None = None
+        self,
+        settings: Settings,
+        reactor: Any,
+        work: WorkFactors | None = None,
+        brought: Brought | None = None,
     ) -> None:
         self.settings = settings
         self._reactor = reactor
         self._work = work or WorkFactors()
+        self._brought = brought or Brought()
         self.gate = Gate()
         self.datagram_gate = Gate(
             total=MAX_DATAGRAM_CONVERSATIONS, handshakes=MAX_DATAGRAM_HANDSHAKES
@@ -106,7 +113,9 @@ class Receiver(Service):
         tls = ServerTls(keyring.certificate, keyring.certificate_key)
         self.identity = Identity(tls.pin, keyring.sealing_public_key)
         self.gate.total = connections_allowed()
-        office = self.office = Office(self.settings, vault, self._reactor)
+        office = self.office = Office(
+            self.settings, vault, self._reactor, self._brought
+        )
         terms = Terms(
             self.settings.max_message,
             self.settings.max_file,

@@ -28,6 +28,7 @@ from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Messages
 from securerecv.intake.passwordchange import PasswordChange
 from securerecv.intake.presence import Presence
+from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.intake.tokens import Tokens
 from securerecv.net.conversation import Conversation
 from securerecv.vault.arrivals import Group, Refusals
@@ -112,7 +113,9 @@ class House:
             mixer=PasswordMixer(b"p" * 32, b"m" * 32),
             throttle=LoginThrottle(),
             announcer=self.announcer,
-            messages=Messages(store, self.announcer, mailboxes, seconds, 5),
+            messages=Messages(
+                SealedBoxes(store, mailboxes, 5), self.announcer, seconds
+            ),
             password_change=cast(PasswordChange, None),
             tokens=cast(Tokens, None),
             presence=self.presence,

@@ -1,11 +1,11 @@
 """What stands behind every transport: accounts, boxes, and the desk before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -14,15 +14,20 @@ from securerecv.access.checker import BcryptChecker
 from securerecv.access.passwords import HashingPool, dummy_hash
 from securerecv.access.realm import ReceiverRealm
 from securerecv.access.throttle import LoginThrottle
+from securerecv.assembly.brought import Brought
+from securerecv.assembly.callbacks import Callback, Callbacks
 from securerecv.intake.accountbook import AccountBook
 from securerecv.intake.announcer import Announcer
+from securerecv.intake.broughtboxes import BroughtBoxes
 from securerecv.intake.desk import Desk
 from securerecv.intake.mailboxes import Mailboxes
-from securerecv.intake.messages import Messages
+from securerecv.intake.messages import Boxes, Messages
 from securerecv.intake.passwordchange import PasswordChange
 from securerecv.intake.presence import CHECK_EVERY_S, Presence
+from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.intake.tokens import Tokens
 from securerecv.intake.vaultopening import Vault
+from securerecv.limits import GOODBYE_S
 from securerecv.settings import Settings
 from securerecv.vault.store import Store
 from securerecv.vault.tokens import TokenKeys
@@ -38,6 +43,7 @@ class Office:
         settings: what the operator decided.
         vault: opened keys and store.
         reactor: what it runs on.
+        brought: what an application brings of its own.
 
     Attributes:
         desk: takes the requests of conversations.
@@ -48,7 +54,9 @@ class Office:
         has_accounts: whether there was an account at the start.
     """
 
-    def __init__(self, settings: Settings, vault: Vault, reactor: Any) -> None:
+    def __init__(
+        self, settings: Settings, vault: Vault, reactor: Any, brought: Brought
+    ) -> None:
         self._reactor = reactor
         seconds: Callable[[], float] = reactor.seconds
         engine, name_key = vault.engine, vault.keyring.name_key
@@ -57,7 +65,9 @@ class Office:
         locksmith = vault.locksmith
         mixer = locksmith.mixer
         dummy = dummy_hash(locksmith.work.bcrypt_rounds)
-        checkers: list[Any] = [BcryptChecker(self.store, mixer, self._hashing, dummy)]
+        checkers: list[Any] = list(brought.checkers)
+        if not checkers:
+            checkers += [BcryptChecker(self.store, mixer, self._hashing, dummy)]
         if settings.anonymous:
             checkers.append(AllowAnonymousAccess())
         announcer = Announcer()
@@ -67,9 +77,12 @@ class Office:
         self.tokens = Tokens(self.store, mailboxes, token_keys, seconds)
         book = AccountBook(engine, name_key, locksmith)
         self.has_accounts = book.count() > 0
-        self.messages = Messages(
-            self.store, announcer, mailboxes, seconds, settings.keep
-        )
+        boxes: Boxes = SealedBoxes(self.store, mailboxes, settings.keep)
+        if brought.messages is not None:
+            boxes = BroughtBoxes(brought.messages, self.store.keep, settings.keep)
+        self._callbacks: list[Callbacks[Any]] = []
+        tell = self._tells("on_message", brought.on_message)
+        self.messages = Messages(boxes, announcer, seconds, tell)
         self.desk = Desk(
             portal=Portal(ReceiverRealm(), checkers),
             mixer=mixer,
@@ -105,15 +118,21 @@ class Office:
             if check.running:
                 check.stop()
 
-    def stop(self) -> "Deferred[None]":
-        """
-        Finish what was begun; when nobody asks for anything any more.
+    @inlineCallbacks
+    def stop(self) -> Generator[Any, Any, None]:
+        """Finish what was begun; when nobody asks for anything any more."""
+        told = [callbacks.finish(GOODBYE_S) for callbacks in self._callbacks]
+        yield gatherResults(told)
+        yield deferToThread(self._hashing.stop)
+        yield deferToThread(self.store.stop)
 
-        Returns:
-            Fires when everything is on disk and closed.
-        """
-        stopped = deferToThread(self._hashing.stop)
-        return stopped.addCallback(lambda _: deferToThread(self.store.stop))
+    def _tells(self, name: str, callback: Callback[Any] | None) -> Any:
+        """Give what tells the application, if it wants to be told."""
+        if callback is None:
+            return None
+        callbacks = Callbacks(name, callback, self._reactor)
+        self._callbacks.append(callbacks)
+        return callbacks.tell
 
     def _check(self, what: str, check: Callable[[], Any]) -> LoopingCall:
         """Follow again and again what is changed beside the server."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
@@ -11,11 +11,14 @@ from securerecv.access.realm import Avatar
 from securerecv.errors import PeerError
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.faults import explain
-from securerecv.intake.mailboxes import Mailboxes
-from securerecv.names import ANONYMOUS, is_anonymous_address
+from securerecv.interfaces import ReceivedMessage
+from securerecv.names import (
+    ANONYMOUS,
+    is_anonymous_address,
+    normalise_user_name,
+)
 from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.epochs import MESSAGE_ID_BYTES
-from securerecv.vault.store import Store
 from securerecv.wire.lines import Answer, Message, Post
 from securerecv.wire.replay import ReplayRecord
 from securerecv.wire.verbs import Standing
@@ -36,31 +39,52 @@ class Outcome(NamedTuple):
     is_stored: bool = True
 
 
+class Boxes(Protocol):
+    """Where the messages of users are kept."""
+
+    def keep(self, group: Group) -> "Deferred[Refusals]":
+        """See `securerecv.vault.store.Store.keep`."""
+
+    def last(
+        self, avatar: Avatar, address: str, count: int | None
+    ) -> "Deferred[list[Message]]":
+        """Read a user's newest messages, oldest first; all that are kept for None."""
+
+    def read(
+        self, avatar: Avatar, address: str, message_id: str
+    ) -> "Deferred[Message]":
+        """Read one message of a user; fails with `PeerError` ``no-such-id``."""
+
+    def drop(self, avatar: Avatar, message_id: str) -> "Deferred[None]":
+        """Delete one message of a user; fails with `PeerError` ``no-such-id``."""
+
+
+Tell = Callable[[Sequence[ReceivedMessage]], "Deferred[None] | None"]
+"""Is told what was kept.  Its Deferred holds back the answer to the sender."""
+
+
 class Messages:
     """
     The messages of all boxes.
 
     Args:
-        store: where they are kept.
+        boxes: where they are kept.
         announcer: who is told of them.
-        mailboxes: opens boxes for their owners.
         seconds: the clock, seconds since 1970.
-        keep: how many messages a box keeps.
+        tell: is told of those that were kept, if there is anybody.
     """
 
     def __init__(
         self,
-        store: Store,
+        boxes: Boxes,
         announcer: Announcer,
-        mailboxes: Mailboxes,
         seconds: Callable[[], float],
-        keep: int,
+        tell: Tell | None = None,
     ) -> None:
-        self._store = store
+        self._boxes = boxes
         self._announcer = announcer
-        self._mailboxes = mailboxes
         self._seconds = seconds
-        self._keep = keep
+        self._tell = tell
 
     def post(
         self, sender: Avatar, posts: Sequence[Post], seen: Sequence[ReplayRecord] = ()
@@ -95,7 +119,7 @@ class Messages:
         }
         if live:
             return self._hand_over(group, live)
-        return self._store_group(group)
+        return self._keep(group)
 
     def _hand_over(self, group: Group, live: Mapping[int, str]) -> "Deferred[Outcome]":
         """Deliver what is for anonymous sessions, and keep the rest."""
@@ -114,19 +138,23 @@ class Messages:
                 refusals[rest[index]] = error
             return Outcome(group.ids, refusals, kept.is_stored)
 
-        return self._store_group(group.part(rest)).addCallback(merge)
+        return self._keep(group.part(rest)).addCallback(merge)
 
-    def _store_group(self, group: Group) -> "Deferred[Outcome]":
-        return self._store.keep(group).addCallbacks(
+    def _keep(self, group: Group) -> "Deferred[Outcome]":
+        return self._boxes.keep(group).addCallbacks(
             self._announce, _refuse_all, callbackArgs=(group,), errbackArgs=(group,)
         )
 
-    def _announce(self, refusals: Refusals, group: Group) -> Outcome:
+    def _announce(self, refusals: Refusals, group: Group) -> Any:
         if self._announcer.is_heard:
             for index, post in enumerate(group.posts):
                 if index not in refusals:
                     self._announcer.announce(post.to, group.message(index))
-        return Outcome(group.ids, refusals)
+        outcome = Outcome(group.ids, refusals)
+        if self._tell is None or not group.posts:
+            return outcome
+        told = self._tell(received(group, refusals))
+        return outcome if told is None else told.addCallback(lambda _: outcome)
 
     @inlineCallbacks
     def last(
@@ -135,9 +163,7 @@ class Messages:
         """Answer ``LAST``: the newest messages, oldest first."""
         messages: Sequence[Message] = ()
         if avatar.standing is Standing.USER:
-            account, key = yield self._mailboxes.open(avatar, address)
-            wanted = self._keep if count is None else count
-            messages = yield self._store.last(account, key, wanted)
+            messages = yield self._boxes.last(avatar, address, count)
         return Answer(f"{len(messages)} messages", tuple(map(_line, messages)))
 
     @inlineCallbacks
@@ -145,16 +171,29 @@ class Messages:
         self, avatar: Avatar, address: str, message_id: str
     ) -> Generator[Any, Any, Answer]:
         """Answer ``READ``: one message."""
-        account, key = yield self._mailboxes.open(avatar, address)
-        message = yield self._store.read(account, key, message_id)
+        message = yield self._boxes.read(avatar, address, message_id)
         return Answer("", (_line(message),))
 
     @inlineCallbacks
     def drop(self, avatar: Avatar, message_id: str) -> Generator[Any, Any, Answer]:
         """Answer ``DROP``: delete one message."""
-        account = yield self._mailboxes.account(avatar)
-        yield self._store.drop(account, message_id)
+        yield self._boxes.drop(avatar, message_id)
         return Answer()
+
+
+def received(group: Group, refusals: Refusals) -> list[ReceivedMessage]:
+    """Give those of a group's messages that were not refused."""
+    return [
+        ReceivedMessage(
+            group.ids[index].hex(),
+            normalise_user_name(post.to),
+            group.sender,
+            group.when_ms,
+            post.body,
+        )
+        for index, post in enumerate(group.posts)
+        if index not in refusals
+    ]
 
 
 def _line(message: Message) -> tuple[str, bytes]:
