@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, StorageFullError
@@ -542,7 +542,7 @@ class SqliteArrivalTests(OnSqlite, ArrivalTests, SynchronousTestCase):
         (pages,) = driver.execute("PRAGMA page_count").fetchone()
         driver.execute(f"PRAGMA max_page_count = {pages + 3}")
         self.assertRaises(
-            OperationalError, arrivals.commit, [group_of(("alice", bytes(50_000)))]
+            StorageFullError, arrivals.commit, [group_of(("alice", bytes(50_000)))]
         )
         self.assertEqual(self.rows_of(epoch), 0)
         driver.execute(f"PRAGMA max_page_count = {pages + 1000}")
