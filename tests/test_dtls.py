@@ -83,6 +83,30 @@ class TalkTests(DtlsTests):
         self.assertEqual(len(datagrams), 5)
         self.assertEqual(answers, [b"#%d +OK pong\n" % n for n in range(5)])
 
+    def test_bad_records_among_good_ones(self) -> None:
+        """What is wrong in a datagram is passed over, and harms nothing else."""
+        client = self.net.enter(HERE)
+        for number in range(40):
+            good = [client.seal(f"#{number}{n} PING\n") for n in range(3)]
+            bad = [
+                good[0],  # twice
+                good[0][:-1] + bytes([good[0][-1] ^ 1]),
+                client.seal("#x PING\n")[:-1],
+                good[0][:11] + b"\0\0",
+                good[0][:12],
+                b"junk",
+                bytes(13),
+                bytes(14),
+            ][number % 8]
+            # One that does not say where it ends hides those behind it.
+            place = number // 8 % 3 if number % 8 in (0, 1, 3, 6) else 3
+            client.deliver([b"".join([*good[:place], bad, *good[place:]])])
+            heard = client.hear()
+            for n in range(3):
+                self.assertEqual(heard.count(f"#{number}{n} +OK pong\n"), 1, number)
+            self.assertEqual(heard.count("+OK"), 3)
+        self.assertEqual(set(client.drops[-40:]), {None})
+
     def test_goodbye(self) -> None:
         """A close_notify is answered by one, and all is forgotten."""
         client = self.net.enter(HERE)

@@ -24,6 +24,7 @@ from securerecv.net.tls import ServerDtls
 from securerecv.wire.dtlsrecords import (
     HEADER_BYTES,
     MAX_DATAGRAM_BYTES,
+    is_of_conversation,
     is_of_handshake,
     random_of_hello,
 )
@@ -95,8 +96,10 @@ class DtlsServer:
         """Take one datagram; say why nothing came of it, if nothing did."""
         if not HEADER_BYTES <= len(datagram) <= MAX_DATAGRAM_BYTES:
             return DtlsDrop.MALFORMED
-        newcomer = self._shaking_hands.get(address)
         peer = self._peers.get(address)
+        if peer is not None and is_of_conversation(datagram):
+            return None if peer.received(datagram) else DtlsDrop.FORGED
+        newcomer = self._shaking_hands.get(address)
         random = random_of_hello(datagram)
         if random is not None:
             if any(known and known.random == random for known in (newcomer, peer)):

@@ -16,7 +16,12 @@ from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.outbox import Address
 from securerecv.net.tls import DATAGRAM_BYTES
-from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, datagrams, records
+from securerecv.wire.dtlsrecords import (
+    MAX_RECORD_BYTES,
+    count_of_records,
+    datagrams,
+    records,
+)
 
 MAX_HANDSHAKE_DATAGRAMS = 32
 """
@@ -96,7 +101,8 @@ class Peer:
             else:
                 self._shake_hands(self._connection)
             return True
-        return self._read(self._conversation)
+        # OpenSSL asked once more, to be told no, takes as long as a record does.
+        return self._read(self._conversation, len(datagram), count_of_records(datagram))
 
     def gather(self) -> None:
         """Take what comes next together, until `gathered`."""
@@ -128,7 +134,7 @@ class Peer:
         self._conversation = self._server.shook_hands(self)
         self._conversation.start()
         # What came before its time has been kept by OpenSSL.
-        self._read(self._conversation)
+        self._read(self._conversation, MAX_RECORD_BYTES, None)
 
     def _send_flight(self, connection: SSL.Connection) -> None:
         flight = list(datagrams(taken_from(connection), DATAGRAM_BYTES))
@@ -162,13 +168,26 @@ class Peer:
 
     # -- the conversation -----------------------------------------------------
 
-    def _read(self, conversation: Conversation) -> bool:
-        """Hand on what a datagram held; tell whether that was anything."""
+    def _read(self, conversation: Conversation, size: int, count: int | None) -> bool:
+        """
+        Hand on what a datagram held.
+
+        Args:
+            conversation: takes it.
+            size: that no record is longer than.
+            count: of the records, at most; None to ask for more until there are
+                no more.
+
+        Returns:
+            Whether there was anything.
+        """
         heard = False
         self._is_reading = True
         try:
-            while (record := self._next_record()) is not None:
+            while count != 0 and (record := self._next_record(size)) is not None:
                 heard = True
+                if count is not None:
+                    count -= 1
                 conversation.take(record)
                 if not self._is_gathering:
                     conversation.proceed()
@@ -178,11 +197,11 @@ class Peer:
         sent = not (heard and self._is_gathering) and self._flush()
         return heard or sent or self._connection is None
 
-    def _next_record(self) -> bytes | None:
+    def _next_record(self, size: int) -> bytes | None:
         if self._connection is None:
             return None
         try:
-            return self._connection.recv(MAX_RECORD_BYTES)
+            return self._connection.recv(size)
         except SSL.WantReadError:
             return None
         except SSL.Error:

@@ -19,6 +19,7 @@ MAX_DATAGRAM_BYTES = MAX_RECORD_BYTES + OVERHEAD_BYTES
 _EPOCH = slice(3, 5)
 _LENGTH = slice(11, 13)
 _HANDSHAKE = 22
+_APPLICATION_DATA = 23
 _CLIENT_HELLO = 1
 # Behind the handshake header (12 bytes) and the version.
 _RANDOM = slice(27, 59)
@@ -32,6 +33,21 @@ def is_before_keys(datagram: bytes) -> bool:
 def is_of_handshake(datagram: bytes) -> bool:
     """Tell whether a datagram begins with a record that shakes hands."""
     return datagram[0] == _HANDSHAKE or is_before_keys(datagram)
+
+
+def is_of_conversation(datagram: bytes) -> bool:
+    """Tell whether a datagram begins with a record that carries what is said."""
+    return datagram[0] == _APPLICATION_DATA
+
+
+def count_of_records(datagram: bytes) -> int | None:
+    """Count the records of a datagram; None if they do not end where it ends."""
+    size = len(datagram)
+    count = at = 0
+    while at < size:
+        at += HEADER_BYTES + int.from_bytes(datagram[at + 11 : at + 13])
+        count += 1
+    return count if at == size else None
 
 
 def random_of_hello(datagram: bytes) -> bytes | None:
