@@ -6,24 +6,12 @@ It cannot know whether the request or the answer was lost: so the request is
 not carried out again, and the answer is given again.
 """
 
-import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-
-from attrs import define
 
 MAX_REMEMBERED = 256
 MAX_REMEMBERED_BYTES = 64 * 1024
 """Of answers; requests whose answer alone is longer are those that only read."""
-
-_DIGEST_BYTES = 16
-
-
-@define
-class _Exchange:
-    digest: bytes
-    answers_before: int = 0
-    answer: Sequence[bytes] = ()
 
 
 class AnswerMemory:
@@ -33,11 +21,17 @@ class AnswerMemory:
     A tag that is used for another request stands for that one from then on.
     What has no answer yet is never forgotten: who asks for it must see to it
     that not too much is under way.
+
+    Requests with one tag are told apart by `hash`: 64 bits, and nobody knows
+    beforehand which requests have the same.  A peer that used a tag twice would
+    have to be that unlucky to get the first answer again, and nobody else would.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, _Exchange] = {}
-        self._answered: OrderedDict[str, _Exchange] = OrderedDict()
+        self._under_way: dict[str, int] = {}
+        # Requests whose tag was used again before they were answered.
+        self._answers_before: Counter[str] = Counter()
+        self._answered: OrderedDict[str, tuple[int, Sequence[bytes]]] = OrderedDict()
         self._bytes = 0
 
     def begin(self, tag: str, request: bytes) -> bool:
@@ -48,20 +42,23 @@ class AnswerMemory:
             False if it has come before; then `answer_to` has its answer, if
             there is one already.
         """
-        digest = hashlib.blake2b(request, digest_size=_DIGEST_BYTES).digest()
+        digest = hash(request)
         before = self._under_way.get(tag)
-        known = before or self._answered.get(tag)
-        if known is not None and known.digest == digest:
-            return False
-        self._forget(tag)
-        answers_before = before.answers_before + 1 if before else 0
-        self._under_way[tag] = _Exchange(digest, answers_before)
+        if before is not None:
+            if before == digest:
+                return False
+            self._answers_before[tag] += 1
+        elif tag in self._answered:
+            if self._answered[tag][0] == digest:
+                return False
+            self._forget(tag)
+        self._under_way[tag] = digest
         return True
 
     def answer_to(self, tag: str) -> Sequence[bytes]:
         """Give the answer again: nothing while it is being worked out."""
         known = self._answered.get(tag)
-        return known.answer if known else ()
+        return known[1] if known else ()
 
     def finish(self, tag: str, answer: Sequence[bytes]) -> None:
         """
@@ -69,18 +66,18 @@ class AnswerMemory:
 
         Answers to requests with the same tag must come in their order.
         """
-        exchange = self._under_way.get(tag)
-        if exchange is None:
+        if self._answers_before and tag in self._answers_before:
+            self._answers_before[tag] -= 1
+            if not self._answers_before[tag]:
+                del self._answers_before[tag]
             return
-        if exchange.answers_before:
-            exchange.answers_before -= 1
+        digest = self._under_way.pop(tag, None)
+        if digest is None:
             return
-        del self._under_way[tag]
         size = _size(answer)
         if size > MAX_REMEMBERED_BYTES:
             return
-        exchange.answer = answer
-        self._answered[tag] = exchange
+        self._answered[tag] = digest, answer
         self._bytes += size
         while self._bytes > MAX_REMEMBERED_BYTES or len(self._answered) > (
             MAX_REMEMBERED
@@ -88,9 +85,8 @@ class AnswerMemory:
             self._forget(next(iter(self._answered)))
 
     def _forget(self, tag: str) -> None:
-        known = self._answered.pop(tag, None)
-        if known is not None:
-            self._bytes -= _size(known.answer)
+        _, answer = self._answered.pop(tag)
+        self._bytes -= _size(answer)
 
 
 def _size(answer: Sequence[bytes]) -> int:
