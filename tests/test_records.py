@@ -9,7 +9,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from securerecv.limits import IDLE_TIMEOUT_S, LOGIN_TIMEOUT_S
+from securerecv.limits import (
+    IDLE_TIMEOUT_S,
+    LOGIN_TIMEOUT_S,
+    MAX_POSTS_IN_FLIGHT,
+)
 from securerecv.vault.keyring import open_keyring
 from securerecv.wire.events import Command, Posts
 from securerecv.wire.lines import Answer
@@ -193,6 +197,45 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(self.get(), ["#2 +OK 0 messages\n" * 2])
         self.assertEqual(self.put(request), ["#2 +OK 0 messages\n"])
         self.assertEqual(len(self.commands), 1)
+
+    def test_messages_that_came_before(self) -> None:
+        """Among messages that are alone in their records, no known one is taken."""
+        sends = [f"#{n} SEND bob 3\r\nab{n}\r\n".encode() for n in range(9)]
+        for record in sends[:3]:
+            self.session.receive(record, 1.0)
+        self.assertEqual(self.get(), [])
+        (answers,) = self.store()
+        self.assertEqual(answers.count("+OK"), 3)
+        # Answered, new, under way, new, and together with others.
+        for record in (sends[1], sends[3], sends[3], sends[4], sends[4] + sends[5]):
+            self.session.receive(record, 1.0)
+        (again,) = self.get()
+        self.assertEqual(again, "#1 +OK 0101010101010101\n")
+        taken = [post.body for posts in self.posts for post in posts.items]
+        self.assertEqual(taken, [b"ab3", b"ab4", b"ab5"])
+        while self.posts:
+            self.store()
+        self.assertEqual(self.budget.left, TOTAL)
+
+    def test_messages_of_strangers(self) -> None:
+        """Who is not in sends nothing, alone in a record or not, and costs nothing."""
+        self.session.standing = Standing.NEW
+        (answer,) = self.put("#1 SEND bob 3\r\nabc\r\n")
+        self.assertTrue(answer.startswith("#1 -ERR login-first "))
+        self.assertEqual(self.budget.left, TOTAL)
+
+    def test_most_in_flight(self) -> None:
+        """No more messages are read than may wait for their commit."""
+        record = b"SEND bob 1\r\nx\r\n"
+        for _ in range(5):
+            for _ in range(MAX_WAITING_RECORDS - 1):
+                self.session.receive(record, 1.0)
+            self.get()
+        taken = sum(len(posts.items) for posts in self.posts)
+        self.assertEqual(taken, MAX_POSTS_IN_FLIGHT)
+        while self.posts:
+            self.store()
+        self.assertEqual(self.budget.left, TOTAL)
 
     def test_refusals_again(self) -> None:
         """So it is with what was refused."""

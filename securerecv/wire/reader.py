@@ -168,7 +168,7 @@ class Reader:
         posts: list[Post] = []
         data, at, held = self._data, self._at, 0
         left = self._budget.left
-        if at == len(data) or self._mode is not _Mode.LINE or not self._allows_send():
+        if at == len(data) or self._mode is not _Mode.LINE or not self.allows_send():
             return posts
         while held < size and len(posts) < count:
             post, end = self._plain_send(data, at)
@@ -199,7 +199,20 @@ class Reader:
         label = tag.decode("ascii") + " " if tag else ""
         return Post(to.decode("ascii"), data[start:end], label), end + 2
 
-    def _allows_send(self) -> bool:
+    def post_of(self, record: bytes) -> Post | None:
+        """
+        Read a record that is one message and nothing else.
+
+        The budget is not asked: whoever holds the record has taken it there.
+
+        Returns:
+            The message; None if `begin_record` and `next` must look at it.
+        """
+        post, end = self._plain_send(record, 0)
+        return post if end == len(record) else None
+
+    def allows_send(self) -> bool:
+        """Tell whether the peer may send messages now."""
         try:
             self._check(VERBS["SEND"])
         except PeerError:
@@ -236,7 +249,7 @@ class Reader:
     def _read_line(self) -> Item | None:
         self._began_at = self._at
         post, end = self._plain_send(self._data, self._at)
-        if post is not None and self._allows_send() and self._try_take(post):
+        if post is not None and self.allows_send() and self._try_take(post):
             self._at = end
             return post
         end = self._data.find(b"\n", self._at)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from securerecv.errors import PeerError
+from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
 from securerecv.wire.events import Posts
@@ -63,9 +64,36 @@ class RecordSession(Session):
         self._records.append(data)
         self._waiting_bytes += len(data)
 
-    def _read_posts(self, posts: Posts) -> None:
-        # One by one, since each may have come before.
-        return None
+    def _read_posts(self, posts: Posts) -> Posts | None:
+        """Take messages that each have a record of their own and are new."""
+        if not self._records or self._reader.is_amid_request:
+            return None
+        if not self._reader.allows_send():
+            return None
+        most = MAX_POSTS_IN_FLIGHT - self._posts_in_flight
+        room = MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight
+        items: list[Post] = []
+        size = taken = 0
+        while self._records and len(items) < most and size < room:
+            record = self._records[0]
+            post = self._reader.post_of(record)
+            if post is None or not self._is_new(post.tag, record):
+                break
+            self._records.popleft()
+            items.append(post)
+            size += len(post.body)
+            taken += len(record)
+        if not items:
+            return None
+        self._unfinished_since = None
+        self._waiting_bytes -= taken
+        # The bodies' part stays taken, until they are stored.
+        self._budget.give_back(taken - size)
+        self._add(posts, items)
+        return posts
+
+    def _is_new(self, tag: str, request: bytes) -> bool:
+        return not tag or self._memory.begin(tag, request)
 
     def _next_record(self) -> bytes:
         record = self._records.popleft()
@@ -82,7 +110,7 @@ class RecordSession(Session):
                 if not self._records:
                     return None
                 self._reader.begin_record(self._next_record())
-            elif not item.tag or self._memory.begin(item.tag, self._reader.last_read):
+            elif self._is_new(item.tag, self._reader.last_read):
                 return item
             else:
                 self._put_out(list(self._memory.answer_to(item.tag)))
