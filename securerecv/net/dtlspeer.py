@@ -81,6 +81,9 @@ class Peer:
         self._handshake_datagrams = 0
         self._is_reading = False
         self._is_gathering = False
+        # Whether OpenSSL may have something to be sent: asking takes as long as
+        # reading a record.
+        self._has_output = False
         self._alarm: IDelayedCall | None = None
         self._handshake_deadline = server.call_later(HANDSHAKE_TIMEOUT_S, self.abort)
 
@@ -203,6 +206,7 @@ class Peer:
         try:
             return self._connection.recv(size)
         except SSL.WantReadError:
+            self._has_output = True
             return None
         except SSL.Error:
             # A goodbye, or the peer's own fault: OpenSSL passes over what does
@@ -212,8 +216,9 @@ class Peer:
 
     def _flush(self) -> bool:
         """Send what there is, a record each: some clients read no second one."""
-        if self._connection is None or self._is_reading:
+        if self._connection is None or self._is_reading or not self._has_output:
             return False
+        self._has_output = False
         waiting = taken_from(self._connection)
         if waiting:
             self._server.send(waiting, self.remote)
@@ -241,6 +246,7 @@ class Peer:
         """See `securerecv.net.conversation.Pipe`."""
         if self._connection is not None:
             self._connection.send(data)
+            self._has_output = True
             self._flush()
 
     def pause(self) -> None:
@@ -258,6 +264,7 @@ class Peer:
         if self._connection is not None and self._conversation is not None:
             with suppress(SSL.Error):
                 self._connection.shutdown()
+            self._has_output = True
             self._is_reading = False
             self._flush()
         self.vanish()

@@ -378,8 +378,9 @@ class Reader:
             self._mode = _Mode.BODY_END
 
     def _drop_body(self) -> None:
-        self._budget.give_back(len(self._body))
-        self._body = bytearray()
+        if self._body:
+            self._budget.give_back(len(self._body))
+            self._body = bytearray()
         self._body_of = None
 
     def _try_take(self, post: Post) -> bool:

@@ -13,7 +13,7 @@ from securerecv.errors import PeerError
 from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
-from securerecv.wire.events import Posts
+from securerecv.wire.events import Event, Posts
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
 from securerecv.wire.session import Session, Terms
@@ -64,6 +64,15 @@ class RecordSession(Session):
         self._records.append(data)
         self._waiting_bytes += len(data)
 
+    def next_event(self) -> Event | None:
+        """See `Session.next_event`."""
+        if not self._records and self._held is None and not self._has_begun():
+            return None  # asked after each answer, so often for nothing
+        return super().next_event()
+
+    def _has_begun(self) -> bool:
+        return self._reader.is_amid_request or self._upload is not None
+
     def _read_posts(self, posts: Posts) -> Posts | None:
         """Take messages that each have a record of their own and are new."""
         if not self._records or self._reader.is_amid_request:
@@ -105,17 +114,18 @@ class RecordSession(Session):
         # An answer given again takes room as any other; when there is no more,
         # `next_event` is asked again after the answers were fetched.
         while self._has_room():
-            item = self._reader.next() or self._reader.end_record()
-            if item is None:
+            if not self._reader.is_amid_request:
                 if not self._records:
                     return None
                 self._reader.begin_record(self._next_record())
-            elif self._is_new(item.tag, self._reader.last_read):
+            item = self._reader.next() or self._reader.end_record()
+            if item is None:
+                continue
+            if self._is_new(item.tag, self._reader.last_read):
                 return item
-            else:
-                self._put_out(list(self._memory.answer_to(item.tag)))
-                if isinstance(item, Post):
-                    self._budget.give_back(len(item.body))
+            self._put_out(list(self._memory.answer_to(item.tag)))
+            if isinstance(item, Post):
+                self._budget.give_back(len(item.body))
         return None
 
     def _end(self) -> None:
