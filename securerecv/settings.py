@@ -20,6 +20,8 @@ from securerecv.errors import OperatorError
 DEFAULT_PORT = 7443
 DEFAULT_DATA = "./var"
 MAX_PORT = 65535
+MAX_BOX_BYTES = 1 << 30
+"""What all messages of a box may have together: ``LAST`` answers with them all."""
 
 _VARIABLES_BEGIN = "SECURERECV_"
 CONFIG_VARIABLE = _VARIABLES_BEGIN + "CONFIG"
@@ -60,6 +62,12 @@ class Settings:
         """Check what no single option can check."""
         if (self.cert is None) != (self.key is None):
             raise OperatorError("--cert and --key go together: give both or neither")
+        box_bytes = self.keep * self.max_message
+        if box_bytes > MAX_BOX_BYTES:
+            raise OperatorError(
+                f"--keep {self.keep} and --max-message {self.max_message}: a box"
+                f" would hold {box_bytes} bytes, at most {MAX_BOX_BYTES} are allowed"
+            )
 
 
 @frozen

@@ -90,6 +90,7 @@ CASES = {
     ),
     "log-format": Case("text", {"json": "json", "text": "text"}, ("", "xml")),
 }
+KEEP = "SECURERECV_KEEP"
 PAIR = {"cert": "/c.pem", "key": "/k.pem"}
 SWITCH = "no-anonymous"
 
@@ -215,6 +216,18 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn("--cert", message)
             self.assertIn("--key", message)
 
+    def test_largest_box(self) -> None:
+        """However they are set, a box holds at most 1 GiB of messages."""
+        file = self.write("max-message = 1073742\n")
+        self.assertEqual(load({"keep": "999"}, file, {}).keep, 999)
+        message = self.refused({"keep": "1000"}, file, {})
+        self.assertIn("--keep 1000 and --max-message 1073742: ", message)
+        self.assertIn(" 1073742000 bytes, at most 1073741824 ", message)
+        message = self.refused({"max-message": str(1 << 26)}, None, {KEEP: "17"})
+        self.assertIn("--keep 17 and --max-message 67108864: ", message)
+        largest = load({"max-message": str(1 << 26)}, None, {KEEP: "16"})
+        self.assertEqual(largest.keep * largest.max_message, 1 << 30)
+
     def test_numbers_in_toml(self) -> None:
         """Numbers may be written as such."""
         settings = load({}, self.write("port = 0\nkeep = 9\n"), {})
@@ -330,6 +343,7 @@ class CommandLineTests(SynchronousTestCase):
             (["--no-anonymous=1"], "no-anonymous"),
             (["extra"], "arguments"),
             (["--cert", "/c"], "--key"),
+            (["--keep=1000", "--max-message=2000000"], "--max-message"),
             (["--config", "/nowhere.toml"], "/nowhere.toml"),
         ):
             self.assertIn(expected, self.refused(*words))
