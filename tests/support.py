@@ -12,7 +12,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.intake.accountbook import open_account_book
 from securerecv.intake.locksmith import WorkFactors
@@ -27,7 +27,7 @@ QUICK = WorkFactors(bcrypt_rounds=4, scrypt_log_n=4)
 """Passwords that take no time; what they guard here is worth nothing."""
 
 
-def new_folder(test: TestCase) -> Path:
+def new_folder(test: SynchronousTestCase) -> Path:
     """Make a data folder path that is the test's own and does not exist yet."""
     return Path(test.mktemp()).absolute()
 

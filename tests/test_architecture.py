@@ -17,7 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 WORDS = frozenset({"errors", "limits", "names", "settings", "interfaces"})
 ASSEMBLY = frozenset(
     {
-        *("service", "assembly", "embed", "banner", "checkup", "log", "process", "tap"),
+        *(
+            "service",
+            "assembly",
+            "auth",
+            "embed",
+            "banner",
+            "checkup",
+            "log",
+            "process",
+            "tap",
+        ),
         *("console", "cli"),
     }
 )

@@ -1,6 +1,8 @@
-"""Tells twistd that there is a service named securerecv."""
+"""Tells twistd that there is a service named securerecv, and a kind of --auth."""
 
 from twisted.application.service import ServiceMaker
+
+from securerecv.auth import CheckerFactory
 
 securerecv = ServiceMaker(
     "securerecv",
@@ -8,3 +10,4 @@ securerecv = ServiceMaker(
     "A receiver of confidential messages over TLS.",
     "securerecv",
 )
+accounts = CheckerFactory()
