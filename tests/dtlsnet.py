@@ -12,6 +12,7 @@ from securerecv.net.dtls import DtlsDrop, DtlsServer
 from securerecv.net.gate import Gate
 from securerecv.net.outbox import Address
 from securerecv.net.tls import ClientDtls, ServerDtls
+from securerecv.net.transfers import StreamTransfers
 from securerecv.vault.keyring import Keyring
 from securerecv.wire.dtlsrecords import records
 from securerecv.wire.records import RecordSession
@@ -47,7 +48,9 @@ class Net:
     ) -> Conversation:
         clock = self.house.clock
         session = RecordSession(TERMS, self.house.budget, clock.seconds())
-        return Conversation(self.house.desk, session, host, pipe, clock, came_in)
+        return Conversation(
+            self.house.desk, session, host, pipe, clock, came_in, StreamTransfers
+        )
 
     def _send(self, datagrams: Sequence[bytes], address: Address) -> None:
         self.sent.setdefault(address, deque()).extend(datagrams)

@@ -6,7 +6,8 @@ from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, PeerError
-from securerecv.intake.announcer import Announcer
+from securerecv.intake.announcer import Announcer, News
+from securerecv.wire.filelines import FileRecord, FileState
 from securerecv.wire.lines import Message
 
 MESSAGE = Message("00ff", "bob", 1_700_000_000_123, b"hi\n")
@@ -23,12 +24,12 @@ class Ear:
     """
 
     reads: bool = True
-    heard: list[Message] = field(factory=list)
+    heard: list[News] = field(factory=list)
 
-    def listen(self, message: Message) -> bool:
+    def listen(self, news: News) -> bool:
         """Be told."""
         if self.reads:
-            self.heard.append(message)
+            self.heard.append(news)
         return self.reads
 
 
@@ -46,6 +47,15 @@ class AnnouncerTests(SynchronousTestCase):
         self.announcer.announce("alice", MESSAGE)
         self.announcer.announce("bob", MESSAGE)
         self.assertEqual(self.ear.heard, [MESSAGE])
+
+    def test_files(self) -> None:
+        """Who watches a box is told of its files as well."""
+        record = FileRecord(
+            "00ff", FileState.CLEAN, 1, "0" * 64, "bob", 1_700_000_000_123, "x"
+        )
+        self.announcer.watch("alice", self.ear.listen)
+        self.announcer.announce("alice", record)
+        self.assertEqual(self.ear.heard, [record])
 
     def test_as_the_sender_writes_it(self) -> None:
         """The sender need not write the name in its one form."""
@@ -67,7 +77,7 @@ class AnnouncerTests(SynchronousTestCase):
     def test_one_fails(self) -> None:
         """A watcher whose end is broken keeps nobody else from hearing."""
 
-        def fail(_message: Message) -> bool:
+        def fail(_news: News) -> bool:
             raise OSError
 
         self.announcer.watch("alice", fail)
@@ -93,9 +103,9 @@ class AnnouncerTests(SynchronousTestCase):
         """Someone who stops while being told keeps nobody else from hearing."""
         other = Ear()
 
-        def stop(message: Message) -> bool:
+        def stop(news: News) -> bool:
             self.announcer.unwatch("alice", stop)
-            return self.ear.listen(message)
+            return self.ear.listen(news)
 
         self.announcer.watch("alice", stop)
         self.announcer.watch("alice", other.listen)

@@ -254,10 +254,10 @@ class DownloadTests(SynchronousTestCase):
         self.assertIsNone(session.deadline())
         self.assertTrue(session.is_amid_content)
         self.assertEqual(hear(session), f"+OK 5 {SHA256} x\n")
-        session.send_content(b"cd")
+        session.send_content(b"cd", 0)
         self.assertEqual(hear(session), "cd")
         self.assertIsNone(session.next_event())
-        session.send_content(b"e")
+        session.send_content(b"e", 0)
         self.assertFalse(session.is_amid_content)
         self.assertIsNone(session.next_event())
         self.assertEqual(hear(session), "e+OK pong\n")
@@ -268,7 +268,7 @@ class DownloadTests(SynchronousTestCase):
         session = enter()
         download(session, 100)
         data = bytes(60)
-        session.send_content(data)
+        session.send_content(data, 0)
         [sent] = session.data_to_send()
         self.assertIs(sent, data)
 
@@ -284,12 +284,12 @@ class DownloadTests(SynchronousTestCase):
         budget = allowance(TOTAL)
         session = enter(budget)
         download(session, 4)
-        session.send_content(b"ab")
+        session.send_content(b"ab", 0)
         self.assertTrue(session.push("MSG 1", b"x"))
         self.assertTrue(session.push("FILE 2"))
         self.assertEqual(budget.left, TOTAL - len("! MSG 1\nx\r\n! FILE 2\n"))
         self.assertEqual(hear(session), "ab")
-        session.send_content(b"cd")
+        session.send_content(b"cd", 0)
         self.assertEqual(hear(session), "cd! MSG 1\nx\r\n! FILE 2\n")
         self.assertEqual(budget.left, TOTAL)
 
@@ -313,9 +313,9 @@ class DownloadTests(SynchronousTestCase):
         """No more is sent than was announced."""
         session = enter()
         download(session, 4)
-        self.assertRaises(MisuseError, session.send_content, b"abcde")
-        session.send_content(b"abcd")
-        session.send_content(b"e")
+        self.assertRaises(MisuseError, session.send_content, b"abcde", 0)
+        session.send_content(b"abcd", 0)
+        session.send_content(b"e", 0)
         self.assertEqual(hear(session), "abcd")
 
     def test_after_the_end(self) -> None:
@@ -323,7 +323,7 @@ class DownloadTests(SynchronousTestCase):
         session = enter()
         download(session, 4)
         session.close()
-        session.send_content(b"abcd")
+        session.send_content(b"abcd", 0)
         self.assertEqual(hear(session), "")
         session = enter()
         get = ask(session, "GET 1\n")
@@ -407,7 +407,7 @@ def _carry_out(session: Session, command: Command, sizes: Iterator[int]) -> None
         while rest:
             size = next(sizes)
             session.push("FILE 1")
-            session.send_content(rest[:size])
+            session.send_content(rest[:size], 0)
             rest = rest[size:]
     else:
         session.answer(command, Answer())

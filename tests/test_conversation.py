@@ -31,10 +31,12 @@ from securerecv.intake.presence import Presence
 from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.intake.tokens import Tokens
 from securerecv.net.conversation import Conversation
+from securerecv.net.transfers import StreamTransfers
 from securerecv.vault.arrivals import Group, Refusals
 from securerecv.vault.store import Store
 from securerecv.wire.session import Session, Terms
 from securerecv.wire.verbs import Standing
+from tests.memoryfiles import MemoryFiles
 from tests.support import allowance
 
 TOTAL = 64 * 1024 * 1024
@@ -101,6 +103,7 @@ class House:
         self.clock = Clock()
         self.budget = allowance(TOTAL)
         self.announcer = Announcer()
+        self.files = MemoryFiles()
         self.slow_store = SlowStore()
         store = cast(Store, self.slow_store)
         self.presence = Presence(store)
@@ -118,6 +121,7 @@ class House:
             ),
             password_change=cast(PasswordChange, None),
             tokens=cast(Tokens, None),
+            files=self.files,
             presence=self.presence,
             seconds=seconds,
         )
@@ -164,7 +168,13 @@ class Peer:
         self._is_full = False
         self.session = Session(TERMS, house.budget, house.clock.seconds())
         self.conversation = Conversation(
-            house.desk, self.session, "here", self, house.clock, self._note
+            house.desk,
+            self.session,
+            "here",
+            self,
+            house.clock,
+            self._note,
+            StreamTransfers,
         )
 
     def _note(self, _standing: Standing) -> None:

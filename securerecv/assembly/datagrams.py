@@ -13,6 +13,7 @@ from securerecv.net.dtls import DtlsServer
 from securerecv.net.gate import Gate
 from securerecv.net.outbox import Address
 from securerecv.net.tls import ServerDtls
+from securerecv.net.transfers import StreamTransfers
 from securerecv.net.udp import Kind, UdpServer
 from securerecv.settings import Settings
 from securerecv.vault import seen
@@ -60,7 +61,9 @@ class DatagramSide:
             host: str, pipe: Pipe, came_in: Callable[[Standing], None]
         ) -> Conversation:
             session = RecordSession(terms, budget.share_of(host), seconds())
-            return Conversation(office.desk, session, host, pipe, reactor, came_in)
+            return Conversation(
+                office.desk, session, host, pipe, reactor, came_in, StreamTransfers
+            )
 
         self._office = office
         tls = ServerDtls(keyring.certificate, keyring.certificate_key, seconds)

@@ -1,4 +1,4 @@
-"""Telling those who watch what has come in."""
+"""Telling those who watch what has come in, and what became of it."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,16 @@ from twisted.logger import Logger
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.names import normalise_user_name
+from securerecv.wire.filelines import FileRecord
 from securerecv.wire.lines import Message
 
 _log = Logger()
 
-Listener = Callable[[Message], bool]
-"""Is told of a message; False if the peer is too slow to be told more."""
+News = Message | FileRecord
+"""A message that came in, or a file as it is now."""
+
+Listener = Callable[[News], bool]
+"""Is told of something; False if the peer is too slow to be told more."""
 
 
 class Announcer:
@@ -41,13 +45,13 @@ class Announcer:
         if not listeners:
             del self._watchers[name]
 
-    def announce(self, to: str, message: Message) -> None:
+    def announce(self, to: str, news: News) -> None:
         """Tell all who watch the box of a user, as the sender wrote the name."""
         listeners = self._watchers.get(normalise_user_name(to))
         if listeners:
             for listener in tuple(listeners):
                 try:
-                    listener(message)
+                    listener(news)
                 except Exception:  # noqa: BLE001 - the sender's answer must not fail
                     _log.failure("a watcher could not be told")
 

@@ -21,9 +21,11 @@ from securerecv.access.throttle import LoginThrottle
 from securerecv.errors import ErrorCode, MisuseError, PeerError
 from securerecv.intake.announcer import Announcer, Listener
 from securerecv.intake.faults import explain
+from securerecv.intake.files import Files
 from securerecv.intake.messages import Messages, Outcome
 from securerecv.intake.passwordchange import PasswordChange
 from securerecv.intake.presence import Lock, Presence
+from securerecv.intake.results import Receiving, Result, Sending
 from securerecv.intake.tokens import Tokens
 from securerecv.limits import MAX_UNREAD_BYTES
 from securerecv.names import normalise_user_name
@@ -45,8 +47,7 @@ class Visitor:
 
     Attributes:
         address: where the peer is, for limits.
-        push: tells the peer of a message that came in; False if it does not
-            read.
+        push: tells the peer what came in; False if it does not read.
         dismiss: ends the conversation, with words for the peer.
         avatar: who it is, once that is known.
         watching: the peer is told what comes in.
@@ -81,6 +82,7 @@ class Desk:
         messages: keeps messages.
         password_change: changes passwords.
         tokens: keeps tokens.
+        files: keeps files; None to take none.
         presence: knows who is inside.
         seconds: the clock.
     """
@@ -95,6 +97,7 @@ class Desk:
         messages: Messages,
         password_change: PasswordChange,
         tokens: Tokens,
+        files: Files | None = None,
         presence: Presence,
         seconds: Callable[[], float],
     ) -> None:
@@ -121,19 +124,25 @@ class Desk:
             "TOKEN LIST": self._token_list,
             "TOKEN DROP": self._token_drop,
         }
+        if files is not None:
+            self._files = files
+            self._carry_out |= {
+                "PUT": self._put,
+                "FILES": self._list_files,
+                "GET": self._get,
+                "DROP": self._drop_item,
+            }
 
     def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Outcome]":
         """Take messages; see `Messages.post`."""
         return self._messages.post(visitor.known(), posts)
 
-    def serve(
-        self, visitor: Visitor, command: Command
-    ) -> "Deferred[Answer | PeerError]":
+    def serve(self, visitor: Visitor, command: Command) -> "Deferred[Result]":
         """
         Carry out a command.
 
         Returns:
-            The answer; it never fails.
+            What comes of it; it never fails.
         """
         work = self._carry_out.get(command.request.verb.name, _not_yet)
         done = maybeDeferred(work, visitor, command.request.arguments)
@@ -206,6 +215,38 @@ class Desk:
 
     def _drop(self, visitor: Visitor, arguments: Arguments) -> Any:
         return self._messages.drop(visitor.known(), arguments[0])
+
+    # -- files --------------------------------------------------------------------
+
+    @inlineCallbacks
+    def _put(
+        self, visitor: Visitor, arguments: Arguments
+    ) -> Generator[Any, Any, Receiving]:
+        to, size, sha256, name = arguments
+        upload = yield self._files.put(
+            visitor.known(),
+            visitor.address,
+            to,
+            int(size),
+            bytes.fromhex(sha256),
+            name,
+        )
+        return Receiving(Answer(f"go {upload.id} {upload.offset}"), upload)
+
+    def _list_files(self, visitor: Visitor, _: Arguments) -> Any:
+        return self._files.list(visitor.known(), visitor.address)
+
+    @inlineCallbacks
+    def _get(
+        self, visitor: Visitor, arguments: Arguments
+    ) -> Generator[Any, Any, Sending]:
+        file_id, written = arguments
+        offset = int(written or 0)
+        it = yield self._files.get(visitor.known(), visitor.address, file_id, offset)
+        return Sending(Answer(f"{it.size} {it.sha256} {it.name}"), it, offset)
+
+    def _drop_item(self, visitor: Visitor, arguments: Arguments) -> Any:
+        return self._files.drop(visitor.known(), arguments[0])
 
     # -- watching -------------------------------------------------------------------
 

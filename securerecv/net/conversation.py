@@ -11,15 +11,17 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from securerecv.errors import ErrorCode, PeerError
+from securerecv.intake.announcer import News
 from securerecv.intake.desk import Desk, Visitor
 from securerecv.intake.messages import Outcome
+from securerecv.intake.results import Receiving, Result, Sending
 from securerecv.limits import (
     MAX_UNREAD_PUSH_BYTES,
     MIN_PAYLOAD_BYTES_PER_S,
     UNREAD_TIMEOUT_S,
 )
-from securerecv.wire.events import Command, Posts
-from securerecv.wire.lines import Answer, Message, refusal
+from securerecv.wire.events import Chunk, Command, Posts
+from securerecv.wire.lines import Message, refusal
 from securerecv.wire.session import Session
 from securerecv.wire.verbs import Standing
 
@@ -45,6 +47,25 @@ class Pipe(Protocol):
         """Hang up now."""
 
 
+class Transfers(Protocol):
+    """How files travel that a conversation is about."""
+
+    def begin_upload(self, command: Command, receiving: Receiving) -> None:
+        """Answer a ``PUT``, and take what follows."""
+
+    def begin_download(self, command: Command, sending: Sending) -> None:
+        """Answer a ``GET``, and send what follows."""
+
+    def take(self, chunk: Chunk) -> None:
+        """Take a part of an upload that came within the conversation."""
+
+    def pull(self) -> None:
+        """Send the next part of a download, if it is there: the peer reads."""
+
+    def end(self) -> None:
+        """Leave what is under way: the conversation is over."""
+
+
 class Conversation:
     """
     One conversation.
@@ -56,6 +77,11 @@ class Conversation:
         pipe: the transport.
         clock: tells the time and calls later.
         came_in: called once, when the peer is logged in or anonymous.
+        transfers: makes what carries files.
+
+    Attributes:
+        session: see above.
+        clock: see above.
     """
 
     def __init__(
@@ -66,12 +92,13 @@ class Conversation:
         pipe: Pipe,
         clock: IReactorTime,
         came_in: Callable[[Standing], None],
+        transfers: Callable[["Conversation"], Transfers],
     ) -> None:
+        self.session = session
+        self.clock = clock
         self._desk = desk
-        self._session = session
         self._visitor = Visitor(address, self._push, self.dismiss)
         self._pipe = pipe
-        self._clock = clock
         self._came_in = came_in
         self._proceeding = False
         self._paused = False
@@ -83,6 +110,7 @@ class Conversation:
         self._over = False
         self._deadline: IDelayedCall | None = None
         self._unread_deadline: IDelayedCall | None = None
+        self._transfers = transfers(self)
 
     def start(self) -> None:
         """Greet the peer."""
@@ -95,7 +123,7 @@ class Conversation:
 
     def take(self, data: bytes) -> None:
         """Take bytes from the peer; when all have come, `proceed` follows."""
-        self._session.receive(data, self._clock.seconds())
+        self.session.receive(data, self.clock.seconds())
 
     def peer_is_slow(self) -> None:
         """Wait with everything: the peer does not read what it was sent."""
@@ -117,21 +145,30 @@ class Conversation:
     def make_way(self) -> None:
         """End the conversation because others want in."""
         self._pipe.write(refusal(_MAKE_WAY).encode())
-        self._session.close()
+        self.session.close()
         self._desk.leave(self._visitor)
         self.proceed()
 
     def dismiss(self, words: str) -> None:
         """End the conversation from this side."""
-        self._session.push(f"CLOSING {words}")
-        self._session.close()
+        if self.session.is_amid_content:
+            # What is said now would be taken for a part of the file.
+            self.abort()
+            return
+        self.session.push(f"CLOSING {words}")
+        self.session.close()
         self.proceed()
+
+    def abort(self) -> None:
+        """End the conversation without a word."""
+        self._pipe.abort()
 
     def over(self) -> None:
         """Clean up: the transport has gone."""
         self._over = True
         self._let_go()
-        self._session.close()
+        self.session.close()
+        self._transfers.end()
         self._desk.leave(self._visitor)
         for call in (self._deadline, self._unread_deadline):
             if call is not None and call.active():
@@ -157,20 +194,26 @@ class Conversation:
     def _give_time_to_read(self) -> None:
         if self._unread_deadline is None:
             allowance_s = self._held_bytes / MIN_PAYLOAD_BYTES_PER_S
-            self._unread_deadline = self._clock.callLater(
+            self._unread_deadline = self.clock.callLater(
                 UNREAD_TIMEOUT_S + allowance_s, self._pipe.abort
             )
 
-    def _push(self, message: Message) -> bool:
-        if self._unread and self._held_bytes > MAX_UNREAD_PUSH_BYTES:
-            if self._session.standing is Standing.USER:
-                # The box has it; the peer will see that it was cut off, but
-                # could not see that something was left out.
-                self._pipe.abort()
+    def _push(self, news: News) -> bool:
+        if self.session.is_ending:
             return False
-        heard = self._session.push(message.line(), message.body)
+        is_full = self._unread and self._held_bytes > MAX_UNREAD_PUSH_BYTES
+        heard = not is_full and self._say(news)
+        if not heard and self.session.standing is Standing.USER:
+            # The box has it; the peer will see that it was cut off, but
+            # could not see that something was left out.
+            self._pipe.abort()
         self.proceed()
         return heard
+
+    def _say(self, news: News) -> bool:
+        if isinstance(news, Message):
+            return self.session.push(news.line(), news.body)
+        return all(self.session.push(line) for line in news.lines())
 
     def proceed(self) -> None:
         """Do all that can be done now."""
@@ -181,65 +224,76 @@ class Conversation:
             self._carry_out()
         finally:
             self._proceeding = False
-        self._regulate()
+        if not self._over:
+            self._regulate()
 
     def _carry_out(self) -> None:
         while True:
-            event = None if self._unread else self._session.next_event()
+            if not self._unread:
+                self._transfers.pull()
+            event = None if self._unread else self.session.next_event()
             if isinstance(event, Posts):
                 posted = self._desk.post(self._visitor, event.items)
                 posted.addCallback(self._posted, event)
             elif isinstance(event, Command):
                 served = self._desk.serve(self._visitor, event)
                 served.addCallback(self._served, event)
+            elif isinstance(event, Chunk):
+                self._transfers.take(event)
             else:
-                chunks = self._session.data_to_send()
+                chunks = self.session.data_to_send()
                 if not chunks:
                     return
                 for data in chunks:
                     self._write(data)
 
     def _posted(self, outcome: Outcome, posts: Posts) -> None:
-        self._session.answer_posts(posts, outcome.ids, outcome.refusals)
+        self.session.answer_posts(posts, outcome.ids, outcome.refusals)
         self.proceed()
 
-    def _served(self, answer: Answer | PeerError, command: Command) -> None:
+    def _served(self, result: Result, command: Command) -> None:
         avatar = self._visitor.avatar
-        if avatar is not None and self._session.standing is Standing.NEW:
-            self._session.standing = avatar.standing
-            self._session.name = avatar.name
+        if avatar is not None and self.session.standing is Standing.NEW:
+            self.session.standing = avatar.standing
+            self.session.name = avatar.name
             self._came_in(avatar.standing)
-        self._session.watching = self._visitor.watching
-        self._session.answer(command, answer)
+        self.session.watching = self._visitor.watching
+        if isinstance(result, Receiving):
+            self._transfers.begin_upload(command, result)
+        elif isinstance(result, Sending):
+            self._transfers.begin_download(command, result)
+        else:
+            self.session.answer(command, result)
         self.proceed()
 
     def _regulate(self) -> None:
         """Pause or resume the transport, hang up, set the alarm."""
-        if self._session.finished:
+        if self.session.finished:
             if not self._closing:
                 # TLS ends when both sides say so: a peer that keeps silent
                 # has as long as for its answers, and is cut off then.
                 self._closing = True
+                self._transfers.end()
                 self._give_time_to_read()
                 self._pipe.close()
             return
-        should_pause = self._unread or not self._session.wants_data
+        should_pause = self._unread or not self.session.wants_data
         if should_pause != self._paused:
             self._paused = should_pause
             if should_pause:
                 self._pipe.pause()
             else:
                 self._pipe.resume()
-        deadline = self._session.deadline()
+        deadline = self.session.deadline()
         if deadline is None:
             return
         if self._deadline is None:
-            delay = max(0.0, deadline - self._clock.seconds())
-            self._deadline = self._clock.callLater(delay, self._expire)
+            delay = max(0.0, deadline - self.clock.seconds())
+            self._deadline = self.clock.callLater(delay, self._expire)
         elif deadline < self._deadline.getTime():
-            self._deadline.reset(max(0.0, deadline - self._clock.seconds()))
+            self._deadline.reset(max(0.0, deadline - self.clock.seconds()))
 
     def _expire(self) -> None:
         self._deadline = None
-        self._session.expire(self._clock.seconds())
+        self.session.expire(self.clock.seconds())
         self.proceed()

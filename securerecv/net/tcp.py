@@ -21,6 +21,7 @@ from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.gate import Gate
 from securerecv.net.tls import ServerTls
+from securerecv.net.transfers import StreamTransfers
 from securerecv.wire.session import Session
 
 NewSession = Callable[[float, str], Session]
@@ -78,7 +79,8 @@ class TcpConversation(Protocol):
             self.address,
             self,
             self._clock,
-            came_in=partial(self._gate.came_in, self),
+            partial(self._gate.came_in, self),
+            StreamTransfers,
         )
         transport.registerProducer(self, True)
         self._conversation.start()

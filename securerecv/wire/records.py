@@ -9,13 +9,13 @@ answered again and not carried out again.
 from collections import deque
 from collections.abc import Sequence
 
-from securerecv.errors import PeerError
+from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
 from securerecv.wire.events import Event, Posts
 from securerecv.wire.lines import Answer, Post
-from securerecv.wire.reader import Item
+from securerecv.wire.reader import Item, Request
 from securerecv.wire.session import Session, Terms
 
 RECORD_BYTES = 1195
@@ -28,6 +28,9 @@ record with its nonce and tag (37).
 MAX_WAITING_RECORDS = 256
 MAX_WAITING_BYTES = 256 * 1024
 """What may wait while a command is carried out; more is lost, as datagrams are."""
+
+_CONTENT_VERBS = ("PUT", "GET")
+"""A file's content fits into no record."""
 
 
 class RecordSession(Session):
@@ -132,6 +135,12 @@ class RecordSession(Session):
         super()._end()
         while self._records:
             self._next_record()
+
+    def _answer_at_once(self, request: Request) -> Answer | None:
+        if request.verb.name in _CONTENT_VERBS:
+            words = f"{request.verb.name} is not for UDP; use TCP"
+            raise PeerError(ErrorCode.NOT_ALLOWED, words)
+        return super()._answer_at_once(request)
 
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
         pieces = super()._write(answer, tag)

@@ -201,10 +201,11 @@ class Session:
         if size:
             self._download = Outgoing(size, self._budget)
 
-    def send_content(self, data: bytes) -> None:
+    def send_content(self, data: bytes, now: float) -> None:
         """Give the next bytes of a download; when it is over, this does nothing."""
         if self._download is None:
             return
+        self._now = now
         self._download.give(len(data))
         self._put_out([data])
         if not self._download.left:
@@ -263,6 +264,11 @@ class Session:
     def finished(self) -> bool:
         """Nothing more will be said: send what there is and hang up."""
         return self._ending and not self._slots
+
+    @property
+    def is_ending(self) -> bool:
+        """Nothing more is read."""
+        return self._ending
 
     @property
     def wants_data(self) -> bool:
