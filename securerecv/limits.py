@@ -94,3 +94,25 @@ EPOCH_S = 3600.0
 
 MAX_CACHED_BOXES = 16384
 MAX_CACHED_UNKNOWN_NAMES = 16384
+
+MAX_FILES_PER_BOX = 100
+"""Of which anonymous senders may have half."""
+
+MAX_UPLOADS = 64
+MAX_UPLOADS_PER_ADDRESS = 16
+MAX_DOWNLOADS = 64
+MAX_DOWNLOADS_PER_ADDRESS = 16
+"""Each holds up to 2 MiB of a file in memory."""
+
+VERDICT_WAIT_S = 5.0
+"""How long the answer to a file waits for its scan."""
+
+MAX_REMEMBERED_DIGESTS = 1024
+"""Of unfinished files, so that they go on without being read again."""
+
+MAX_SCANS = 2
+"""Each holds a whole file in memory."""
+
+HELD_AGAIN_AFTER_S = 5.0
+MAX_HELD_AGAIN_AFTER_S = 300.0
+"""When a file that was held is scanned again: at first, and at last."""

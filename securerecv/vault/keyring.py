@@ -42,6 +42,8 @@ class Keyring:
         password_key: 32 bytes; passwords are mixed with it before bcrypt.
         mailbox_key: 32 bytes; passwords are mixed with it before scrypt.
         token_key: 32 bytes; the secrets of tokens are made of it.
+        file_key: 32 bytes; keys of files are sealed under it until the scan is
+            done.
         sealing_key: the X25519 key that datagrams are sealed to.
         certificate: PEM file of the TLS certificate chain.
         certificate_key: PEM file of its private key.
@@ -51,6 +53,7 @@ class Keyring:
     password_key: bytes = field(repr=False)
     mailbox_key: bytes = field(repr=False)
     token_key: bytes = field(repr=False)
+    file_key: bytes = field(repr=False)
     sealing_key: X25519PrivateKey = field(repr=False)
     certificate: Path
     certificate_key: Path
@@ -109,6 +112,7 @@ def open_keyring(
         password_key=_derive(master, b"passwords"),
         mailbox_key=_derive(master, b"mailboxes"),
         token_key=_derive(master, b"tokens"),
+        file_key=_derive(master, b"files"),
         sealing_key=X25519PrivateKey.from_private_bytes(sealing),
         certificate=certificate,
         certificate_key=certificate_key,

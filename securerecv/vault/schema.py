@@ -2,17 +2,19 @@
 The tables, the same in SQLite and PostgreSQL.
 
 No column holds anything in clear that a person wrote: names are HMACs,
-messages and labels are sealed.
+messages and labels, and all that is said of files, are sealed.
 """
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    String,
     Table,
 )
 
@@ -101,4 +103,33 @@ arrival = Table(
     # Messages of one commit, sealed, on their way to their slots
     # (`securerecv.vault.arrivals`).
     Column("rows", LargeBinary, nullable=False),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    # Random; the name of its blob (`securerecv.vault.blobs`).
+    Column("id", LargeBinary, nullable=False, unique=True),
+    Column("account_id", _Number, _account_id.copy(), nullable=False),
+    # Which server's disk the blob is on.
+    Column("place", LargeBinary, nullable=False),
+    # `securerecv.wire.filelines.FileState`.
+    Column("state", String(16), nullable=False),
+    Column("size", _Number, nullable=False),
+    Column("is_anonymous", Boolean, nullable=False),
+    # When it was announced, went on, or was found to be something, in seconds
+    # since 1970.
+    Column("changed_s", _Number, nullable=False),
+    # HMAC-SHA256 of sender, recipient and what was announced; for a day.
+    Column("identity", LargeBinary),
+    # Key and description (`securerecv.vault.filekeys`): for the server until the
+    # scan is done, and for nobody but the owner from then on.
+    Column("sealed_for_server", LargeBinary),
+    Column("sealed_for_owner", LargeBinary),
+    # The signatures that it was found clean with.
+    Column("scanned_with", String),
+    Index("file_by_account", "account_id"),
+    Index("file_by_identity", "identity"),
+    sqlite_autoincrement=True,
 )
