@@ -25,6 +25,7 @@ from securerecv.net import sockopts
 from securerecv.net.dtlspeer import taken_from
 from securerecv.net.outbox import DatagramCounters, Outbox
 from securerecv.net.tls import DATAGRAM_BYTES, ClientDtls
+from securerecv.wire.answermemory import MAX_REMEMBERED
 from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, datagrams, records
 
 CIPHER = "ECDHE-ECDSA-AES256-GCM-SHA384"
@@ -116,7 +117,11 @@ class Peer:
 
     def fill(self, window: int) -> None:
         """Send as many requests as the window has free."""
-        numbers = range(self._next, self._next + window - len(self.pending))
+        end = self._next + window - len(self.pending)
+        if self.pending:
+            # Further ahead the server may have forgotten the oldest one's answer.
+            end = min(end, next(iter(self.pending)) + MAX_REMEMBERED)
+        numbers = range(self._next, end)
         if numbers:
             self._next = numbers.stop
             self._send(numbers)

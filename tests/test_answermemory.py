@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.wire.answermemory import (
     MAX_REMEMBERED,
     MAX_REMEMBERED_BYTES,
+    SHORT_BYTES,
     AnswerMemory,
 )
 
@@ -79,6 +80,31 @@ class AnswerMemoryTests(SynchronousTestCase):
         self.assertTrue(self.memory.begin("#3 ", b"x"))
         self.assertEqual(self.memory.answer_to("#2 "), [half])
 
+    def test_long_ones_leave_the_short(self) -> None:
+        """What only reads does not push out the answers to what changes something."""
+        self.memory.begin("#1 ", b"send")
+        self.memory.finish("#1 ", [b"x" * SHORT_BYTES])
+        for number in range(2, 2 + 2 * MAX_REMEMBERED):
+            self.memory.begin(f"#{number} ", b"last")
+            self.memory.finish(f"#{number} ", [b"y" * (SHORT_BYTES + 1)])
+        self.assertFalse(self.memory.begin("#1 ", b"send"))
+        self.assertEqual(self.memory.answer_to("#1 "), [b"x" * SHORT_BYTES])
+
+    def test_short_ones(self) -> None:
+        """The last 64 are remembered, however long for short ones."""
+        for number in range(100):
+            self.memory.begin(f"#{number} ", b"send")
+            self.memory.finish(f"#{number} ", [b"x" * SHORT_BYTES])
+        for number in range(36, 100):
+            self.assertFalse(self.memory.begin(f"#{number} ", b"send"))
+
+    def test_one_tag_for_short_and_long(self) -> None:
+        """A tag has one answer, of whichever kind."""
+        for request, size in ((b"one", 1), (b"two", SHORT_BYTES + 1), (b"three", 2)):
+            self.assertTrue(self.memory.begin("#1 ", request))
+            self.memory.finish("#1 ", [b"x" * size])
+            self.assertEqual(self.memory.answer_to("#1 "), [b"x" * size])
+
     def test_answer_to_nothing(self) -> None:
         """An answer to what nobody asked is not kept."""
         self.memory.finish("#1 ", [b"y"])
@@ -103,9 +129,11 @@ def _bounded(steps: list[tuple[str, int, int, int]]) -> None:
             memory.begin(f"#{tag} ", b"%d" % request)
         else:
             memory.finish(f"#{tag} ", [b"x" * size])
-    kept = [memory.answer_to(f"#{tag} ") for tag in range(9)]
-    total = sum(sum(map(len, answer)) for answer in kept)
-    assert total == memory._bytes <= MAX_REMEMBERED_BYTES
+    for answers in (memory._short, memory._long):
+        kept = [answer for _, answer in answers.by_tag.values()]
+        total = sum(sum(map(len, answer)) for answer in kept)
+        assert total == answers._bytes <= MAX_REMEMBERED_BYTES
+    assert not memory._short.by_tag.keys() & memory._long.by_tag.keys()
 
 
 class BoundTests(SynchronousTestCase):

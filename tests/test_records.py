@@ -237,6 +237,18 @@ class RecordTests(SynchronousTestCase):
             self.store()
         self.assertEqual(self.budget.left, TOTAL)
 
+    def test_again_after_long_answers(self) -> None:
+        """A message is not sent twice, however much is read before it comes again."""
+        self.put("#1 SAY bob hello\n")
+        (said,) = self.store()
+        lines = tuple((f"MSG {n} bob now 1000", bytes(1000)) for n in range(5))
+        for number in range(2, 60):
+            self.put(f"#{number} LAST\n")
+            self.session.answer(self.commands.pop(), Answer("5 messages", lines))
+            self.get()
+        self.assertEqual(self.put("#1 SAY bob hello\n"), [said])
+        self.assertEqual(self.posts, [])
+
     def test_refusals_again(self) -> None:
         """So it is with what was refused."""
         for request in ("#1 FROB\n", "#2 SEND bob 999999999\n", "#3 LOGIN a b\n"):

@@ -27,7 +27,10 @@ JITTER = 0.25
 """So much shorter or longer a wait may be, so that many clients spread out."""
 
 MAX_UNDER_WAY = 16
-"""Requests that are sent and not answered; the others wait for their turn."""
+"""
+Requests that are sent, from the oldest without an answer on; others wait for their
+turn.  So the server has not forgotten what it answered when one is sent again.
+"""
 
 MAX_HEARD_LINES = 16384
 """Of one answer: the server is not trusted with this end's memory."""

@@ -10,8 +10,39 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 MAX_REMEMBERED = 256
-MAX_REMEMBERED_BYTES = 64 * 1024
-"""Of answers; requests whose answer alone is longer are those that only read."""
+"""Answers of each kind, short and long."""
+
+MAX_REMEMBERED_BYTES = 32 * 1024
+"""Of the answers of each kind."""
+
+SHORT_BYTES = 512
+"""
+The longest short answer.
+
+Requests that change something have short ones, and of these 64 are always
+remembered: a client does not go on further than that without an answer.  What
+only reads may have longer ones, which must not push the others out.
+"""
+
+
+class _Answers:
+    """The last answers of one kind, by tag, each with the mark of its request."""
+
+    def __init__(self) -> None:
+        self.by_tag: OrderedDict[str, tuple[int, Sequence[bytes]]] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, tag: str, digest: int, answer: Sequence[bytes], size: int) -> None:
+        """Keep an answer; those that are too many, or too much, are forgotten."""
+        self.by_tag[tag] = digest, answer
+        self._bytes += size
+        while self._bytes > MAX_REMEMBERED_BYTES or len(self.by_tag) > MAX_REMEMBERED:
+            self.forget(next(iter(self.by_tag)))
+
+    def forget(self, tag: str) -> None:
+        """Forget an answer."""
+        _, answer = self.by_tag.pop(tag)
+        self._bytes -= _size(answer)
 
 
 class AnswerMemory:
@@ -31,8 +62,8 @@ class AnswerMemory:
         self._under_way: dict[str, int] = {}
         # Requests whose tag was used again before they were answered.
         self._answers_before: Counter[str] = Counter()
-        self._answered: OrderedDict[str, tuple[int, Sequence[bytes]]] = OrderedDict()
-        self._bytes = 0
+        self._short = _Answers()
+        self._long = _Answers()
 
     def begin(self, tag: str, request: bytes) -> bool:
         """
@@ -48,16 +79,19 @@ class AnswerMemory:
             if before == digest:
                 return False
             self._answers_before[tag] += 1
-        elif tag in self._answered:
-            if self._answered[tag][0] == digest:
-                return False
-            self._forget(tag)
+        else:
+            for answers in (self._short, self._long):
+                known = answers.by_tag.get(tag)
+                if known is not None:
+                    if known[0] == digest:
+                        return False
+                    answers.forget(tag)
         self._under_way[tag] = digest
         return True
 
     def answer_to(self, tag: str) -> Sequence[bytes]:
         """Give the answer again: nothing while it is being worked out."""
-        known = self._answered.get(tag)
+        known = self._short.by_tag.get(tag) or self._long.by_tag.get(tag)
         return known[1] if known else ()
 
     def finish(self, tag: str, answer: Sequence[bytes]) -> None:
@@ -75,18 +109,10 @@ class AnswerMemory:
         if digest is None:
             return
         size = _size(answer)
-        if size > MAX_REMEMBERED_BYTES:
-            return
-        self._answered[tag] = digest, answer
-        self._bytes += size
-        while self._bytes > MAX_REMEMBERED_BYTES or len(self._answered) > (
-            MAX_REMEMBERED
-        ):
-            self._forget(next(iter(self._answered)))
-
-    def _forget(self, tag: str) -> None:
-        _, answer = self._answered.pop(tag)
-        self._bytes -= _size(answer)
+        if size <= SHORT_BYTES:
+            self._short.keep(tag, digest, answer, size)
+        elif size <= MAX_REMEMBERED_BYTES:
+            self._long.keep(tag, digest, answer, size)
 
 
 def _size(answer: Sequence[bytes]) -> int:
