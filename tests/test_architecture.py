@@ -37,7 +37,7 @@ ASSEMBLY = frozenset(
 FLOORS: tuple[frozenset[str], ...] = (
     WORDS,
     frozenset({"wire"}),
-    frozenset({"access", "vault"}),
+    frozenset({"access", "scanning", "vault"}),
     frozenset({"intake"}),
     frozenset({"net"}),
     ASSEMBLY,
@@ -189,6 +189,7 @@ class SelfCheckTests(SynchronousTestCase):
             ("securerecv.errors", "from .wire import lines"),
             ("securerecv.access.realm", "from securerecv.vault import store"),
             ("securerecv.vault.store", "from securerecv.access import realm"),
+            ("securerecv.scanning.scanner", "from securerecv.vault import store"),
             ("securerecv.intake.desk", "from securerecv.net import tcp"),
             ("securerecv.net.tcp", "from securerecv.service import make"),
             ("securerecv.net.tcp", "from securerecv.client import session"),

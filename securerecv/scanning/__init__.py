@@ -1,0 +1,1 @@
+"""What looks for malware: clamd, asked, judged and run."""
