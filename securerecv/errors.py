@@ -57,3 +57,11 @@ class StorageError(SecurerecvError):
 
 class StorageFullError(StorageError):
     """The store has no room left; nothing was half done."""
+
+
+class ScannerError(SecurerecvError):
+    """
+    The scanner cannot be reached, or does not say what it should.
+
+    Its words are for people who wait for a file: they name no path or address.
+    """

@@ -133,7 +133,7 @@ class Verdict:
 
 class Scanner(Protocol):
     """
-    What looks for malware (`securerecv.intake.scanner`).
+    What looks for malware (`securerecv.scanning.scanner`).
 
     Attributes:
         refusal: why no file can ever be scanned as things are, in words for who

@@ -14,6 +14,9 @@ MAX_TAG_CHARACTERS = 16
 ANONYMOUS_ADDRESS_CHARACTERS = 16
 MAX_FILE_NAME_BYTES = 255
 
+MAX_SCANNED_BYTES = 2**31 - 3
+"""Not the protocol's but ClamAV's: it looks into no file that is larger."""
+
 # -- tuning -------------------------------------------------------------------
 
 MAX_NAME_CHARACTERS = 64

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import Factory, field, fields_dict, frozen
 
 from securerecv.errors import OperatorError
+from securerecv.limits import MAX_SCANNED_BYTES
 
 DEFAULT_PORT = 7443
 DEFAULT_DATA = "./var"
@@ -175,7 +176,6 @@ def _off(written: str) -> bool:
 
 MAX_KEEP = 1000
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-MAX_FILE_BYTES = 1 << 40
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -220,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max-file",
-        _number(1, MAX_FILE_BYTES),
+        _number(1, MAX_SCANNED_BYTES),
         "BYTES",
         "the largest file taken ({})",
     ),

@@ -1,0 +1,261 @@
+"""A clamd of our own: started, watched, started again, and ended with the server."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import ProcessProtocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from securerecv.errors import ScannerError
+from securerecv.scanning.client import Place
+from securerecv.scanning.home import Home, fingerprint, make_home
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
+STEADY_AFTER_S = 60.0
+"""A clamd that has run for so long is started again without much of a wait."""
+
+_LOOK_FOR_SOCKET_S = 0.1
+_RELOAD_TIMEOUT_S = 10.0
+_NICENESS = 10
+_WATCHER = Path(__file__).with_name("watcher.py")
+_POINTER = "clamd-folder"
+_MAX_LINE_BYTES = 64 * 1024
+_COMPLAINTS = ("ERROR:", "WARNING:", "LibClamAV Error:", "LibClamAV Warning:")
+_RELOADED = "Activating the newly loaded database"
+_NOT_RELOADED = "keeping the previous instance"
+
+_log = Logger()
+
+
+@frozen
+class Needs:
+    """
+    What a clamd of our own is made from.
+
+    Attributes:
+        program: clamd's path.
+        signatures: the operator's folder of signatures.
+        max_file: the largest file that is received, bytes.
+        data: the data folder, which remembers clamd's folder.
+    """
+
+    program: str
+    signatures: Path
+    max_file: int
+    data: Path
+
+
+class OwnClamd:
+    """
+    The supervisor.
+
+    Args:
+        needs: what to make it from.
+        reactor: runs it.
+        came: called with its place and with what tells which signatures it has
+            loaded, each time that one has begun to listen.
+        went: called each time that one has ended.
+    """
+
+    def __init__(
+        self,
+        needs: Needs,
+        reactor: Any,
+        came: Callable[[Place, Callable[[], str]], None],
+        went: Callable[[], None],
+    ) -> None:
+        self._needs = needs
+        self._reactor = reactor
+        self._came = came
+        self._went = went
+        self._wait_s = FIRST_WAIT_S
+        self._next: Any = None
+        self._running: _Running | None = None
+        self._stopping: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Start it; it is there when `came` is called, seconds later."""
+        forget_home(self._needs.data)
+        self._next = None
+        try:
+            home = make_home(self._needs.signatures, self._needs.max_file)
+        except ScannerError as error:
+            _log.error("clamd cannot be started: {error}", error=str(error))
+            self._later()
+            return
+        _write_pointer(self._needs.data, home)
+        loaded = fingerprint(self._needs.signatures)
+        self._running = _Running(self, home, loaded, self._reactor.seconds())
+        self._reactor.spawnProcess(
+            self._running,
+            sys.executable,
+            command(home, self._needs.program),
+            env={"PATH": os.defpath},
+        )
+        self._look_for_socket(self._running)
+
+    def stop(self) -> Deferred[None]:
+        """End it; fires when it is gone, and its folder with it."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._running is None:
+            return succeed(None)
+        self._stopping = Deferred()
+        self._running.end()
+        return self._stopping
+
+    def restart(self) -> None:
+        """End one that does not answer; another one is started."""
+        if self._running is not None:
+            self._running.end()
+
+    def check_signatures(self) -> None:
+        """
+        Have changed signatures loaded.  Blocks; may be called in any thread.
+
+        Raises:
+            ScannerError: clamd does not answer.
+        """
+        running = self._running
+        if running is None or not running.listens:
+            return
+        found = fingerprint(self._needs.signatures)
+        if found in (running.loaded, running.loading):
+            return
+        running.home.link(self._needs.signatures)
+        running.loading = found
+        running.place.client(_RELOAD_TIMEOUT_S).reload()
+
+    def _look_for_socket(self, running: "_Running") -> None:
+        """Wait: clamd listens when it has loaded the signatures, not before."""
+        running.waiting = None
+        if running.home.socket.exists():
+            running.listens = True
+            self._came(running.place, lambda: running.loaded)
+        else:
+            running.waiting = self._reactor.callLater(
+                _LOOK_FOR_SOCKET_S, self._look_for_socket, running
+            )
+
+    def ended(self, running: "_Running") -> None:
+        """Take note that a process has ended."""
+        self._running = None
+        if running.waiting is not None:
+            running.waiting.cancel()
+        forget_home(self._needs.data)
+        if self._stopping is not None:
+            self._stopping.callback(None)
+            return
+        if self._reactor.seconds() - running.since_s > STEADY_AFTER_S:
+            self._wait_s = FIRST_WAIT_S
+        _log.error(
+            "clamd has ended, and is started again in {wait:.0f} s: {last}",
+            wait=self._wait_s,
+            last=running.last or "it said nothing",
+        )
+        self._went()
+        self._later()
+
+    def _later(self) -> None:
+        self._next = self._reactor.callLater(self._wait_s, self.start)
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+
+
+class _Running(ProcessProtocol):
+    """
+    One process, from its start to its end.
+
+    Attributes:
+        home: its folder.
+        place: where it listens, once it does.
+        loaded: the fingerprint of the signatures that it has loaded.
+        loading: that of those which it was told to load.
+        listens: it has begun to.
+        since_s: when it was started.
+        waiting: the call that looks whether it listens.
+        last: the last line in which it complained.
+    """
+
+    def __init__(
+        self, owner: OwnClamd, home: Home, loaded: str, since_s: float
+    ) -> None:
+        self.home = home
+        self.place = Place(path=str(home.socket))
+        self.loaded = loaded
+        self.loading = ""
+        self.listens = False
+        self.since_s = since_s
+        self.waiting: Any = None
+        self.last = ""
+        self._owner = owner
+        self._unread = b""
+
+    def end(self) -> None:
+        """Have it ended; the watcher sees to it."""
+        transport: Any = self.transport
+        transport.closeStdin()
+
+    def outReceived(self, data: bytes) -> None:
+        """Read what it says."""
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        self._unread = self._unread[:_MAX_LINE_BYTES]
+        for line in lines:
+            self._said(line.decode(errors="replace"))
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure = connectionDone) -> None:
+        """Tell the supervisor."""
+        self._owner.ended(self)
+
+    def _said(self, line: str) -> None:
+        if _RELOADED in line:
+            self.loaded, self.loading = self.loading or self.loaded, ""
+            _log.info("clamd has loaded the changed signatures")
+        elif _NOT_RELOADED in line:
+            self.loading = ""
+            _log.warn("clamd cannot load the changed signatures, and goes on with old")
+        elif line.startswith(_COMPLAINTS):
+            self.last = line
+            # What it says of files that it looks at is whatever their senders like.
+            if not self.listens:
+                _log.warn("clamd: {line}", line=line)
+
+
+def command(home: Home, program: str) -> list[str]:
+    """Give the words that run clamd under its watcher."""
+    user = home.user
+    ids = ["-1", "-1"] if user is None else [str(user.pw_uid), str(user.pw_gid)]
+    watcher = [sys.executable, "-I", "-S", str(_WATCHER), str(home.folder), *ids]
+    return [*watcher, str(_NICENESS), program, f"--config-file={home.configuration}"]
+
+
+def remembered_home(data: Path) -> Home | None:
+    """Give the folder of the clamd that the server of a data folder runs."""
+    try:
+        folder = Path((data / _POINTER).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return Home(folder) if folder.is_dir() else None
+
+
+def forget_home(data: Path) -> None:
+    """Delete what an earlier clamd has left, if the server was killed."""
+    home = remembered_home(data)
+    if home is not None:
+        home.remove()
+    (data / _POINTER).unlink(missing_ok=True)
+
+
+def _write_pointer(data: Path, home: Home) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(data / _POINTER, flags, 0o600), "w") as file:
+        file.write(str(home.folder))

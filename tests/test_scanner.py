@@ -1,0 +1,371 @@
+"""The scanner of a server: which clamd it takes, and a clamd of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from unittest import SkipTest
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from securerecv.interfaces import Scanner, VerdictKind
+from securerecv.limits import MAX_SCANNED_BYTES
+from securerecv.scanning import home, process, scanner
+from securerecv.scanning.home import Home
+from securerecv.scanning.process import remembered_home
+from securerecv.scanning.proofs import EICAR, large_member
+from securerecv.scanning.scanner import ClamdScanner
+from securerecv.settings import Settings
+from tests.clamd import Clamd, add_signature, clamd, descriptor_of, make_signatures
+from tests.program import environment
+from tests.support import pause, reactor
+from tests.test_scanning import zip_of
+
+PATIENCE_S = 30.0
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait for something that is about to be so."""
+    deadline = reactor.seconds() + PATIENCE_S
+    while not is_so():
+        if reactor.seconds() > deadline:
+            raise AssertionError("it did not come to that")
+        await pause(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process has not ended."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def user_of(pid: int) -> int:
+    """Give the user that a process runs as."""
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+class ScannerTestCase(TestCase):
+    """Tests that start scanners."""
+
+    def setUp(self) -> None:
+        """Make a data folder, and look more often than a server would."""
+        self.patch(scanner, "LOOK_EVERY_S", 0.1)
+        self.data = Path(self.mktemp()).absolute()
+        self.data.mkdir()
+        self.settings = Settings(data=self.data)
+
+    def start(self, which: str, usual: tuple[str, ...] = ()) -> ClamdScanner:
+        """Start one; it is stopped when the test ends."""
+        settings = evolve(self.settings, scanner=which)
+        started = ClamdScanner(settings, reactor, usual)
+        self.back = 0
+
+        def came_back() -> None:
+            self.back += 1
+
+        started.when_back(came_back)
+        started.start()
+        self.addCleanup(lambda: None if started._stopped else started.stop())
+        return started
+
+    def was_back(self, times: int) -> bool:
+        """Tell whether a scanner has been there so many times."""
+        return self.back == times
+
+    async def kind(self, started: Scanner, content: bytes) -> VerdictKind:
+        """Have bytes looked at."""
+        descriptor = descriptor_of(content)
+        try:
+            return (await started.scan(descriptor, len(content))).kind
+        finally:
+            os.close(descriptor)
+
+
+class ChoiceTests(ScannerTestCase):
+    """Which clamd it is."""
+
+    async def test_none(self) -> None:
+        """Without a scanner files are refused, and whatever comes is held."""
+        started = self.start("none")
+        self.assertIn("no scanner", started.refusal)
+        self.assertTrue(started.words.startswith("none: "))
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+        self.assertIsNone(await started.database_version())
+
+    async def test_given(self) -> None:
+        """The clamd that was named is used, and what it says of itself is shown."""
+        started = self.start(str(clamd().place))
+        self.assertEqual(started.refusal, "")
+        await until(lambda: self.back)
+        self.assertIn(f"{clamd().place}, ClamAV ", started.words)
+        kinds = await gatherResults(
+            [
+                Deferred.fromCoroutine(self.kind(started, content))
+                for content in (b"hello", EICAR, b"there", EICAR)
+            ]
+        )
+        self.assertEqual(kinds, [VerdictKind.CLEAN, VerdictKind.INFECTED] * 2)
+        # It has no signatures with a version, so it cannot say which it has.
+        self.assertIsNone(await started.database_version())
+
+    async def test_not_there(self) -> None:
+        """One that is away is waited for, is told of, and is welcome back."""
+        own = Clamd()
+        self.addCleanup(own.remove)
+        own.stop()
+        started = self.start(str(own.place))
+        self.assertEqual(started.refusal, "")
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+        self.assertIn("does not answer", started.words)
+        for times in (1, 2):
+            own.start()
+            await until(partial(self.was_back, times))
+            self.assertIs(await self.kind(started, b"hello"), VerdictKind.CLEAN)
+            own.stop()
+            self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+
+    async def test_usual(self) -> None:
+        """A clamd on one of the usual sockets is found."""
+        missing = str(self.data / "clamd.ctl")
+        started = self.start("auto", (missing, clamd().place.path))
+        await until(lambda: self.back)
+        self.assertIn(clamd().place.path, started.words)
+        self.assertIs(await self.kind(started, EICAR), VerdictKind.INFECTED)
+
+    async def test_usual_but_unreliable(self) -> None:
+        """One that keeps quiet about what it did not look into is passed by."""
+        lax = Clamd("AlertExceedsMax no")
+        self.addCleanup(lax.remove)
+        self.settings = evolve(self.settings, signatures=self.data)
+        started = self.start("auto", (lax.place.path,))
+        self.assertIn("signatures", started.refusal)
+        given = self.start(str(lax.place))
+        await until(lambda: self.back)
+        self.assertIn("AlertExceedsMax yes", given.words)
+
+    async def test_strangers(self) -> None:
+        """One that belongs to any other user of the machine is passed by."""
+        self.patch(os, "geteuid", lambda: 12345)
+        self.patch(scanner, "_TRUSTED_USERS", ())
+        self.settings = evolve(self.settings, signatures=self.data)
+        started = self.start("auto", (clamd().place.path,))
+        self.assertIn("signatures", started.refusal)
+
+    async def test_installed_later(self) -> None:
+        """Where there was nothing to scan with, there is once it is installed."""
+        signatures = self.data / "signatures"
+        self.settings = evolve(self.settings, signatures=signatures)
+        started = self.start("auto")
+        self.assertIn("no signatures", started.refusal)
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+        make_signatures(signatures)
+        await until(lambda: self.back)
+        self.assertEqual(started.refusal, "")
+        self.assertIs(await self.kind(started, EICAR), VerdictKind.INFECTED)
+
+
+class OwnTests(ScannerTestCase):
+    """A clamd of the server's own."""
+
+    def setUp(self) -> None:
+        """Make signatures."""
+        super().setUp()
+        self.signatures = make_signatures(self.data / "signatures")
+        self.settings = evolve(self.settings, signatures=self.signatures)
+
+    async def running(self) -> ClamdScanner:
+        """Start one and wait until it answers."""
+        started = self.start("spawn")
+        self.assertEqual(started.refusal, "")
+        self.assertIn("starting", started.words)
+        await until(lambda: self.back)
+        return started
+
+    def home(self) -> Home:
+        """Give the folder of the one that runs."""
+        found = remembered_home(self.data)
+        assert found is not None
+        return found
+
+    def pids(self) -> list[int]:
+        """Give the numbers of watcher and clamd."""
+        folder = str(self.home().folder)
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if folder in path.read_text():
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue
+        return sorted(found)
+
+    async def test_verdicts(self) -> None:
+        """It is set up so that everything is looked at, or held."""
+        started = await self.running()
+        self.assertIn("a clamd of its own, ClamAV ", started.words)
+        self.assertNotIn("needs", started.words)
+        for content, kind in (
+            (b"hello", VerdictKind.CLEAN),
+            (zip_of(os.urandom(1000), EICAR), VerdictKind.INFECTED),
+            # A member that is larger than the largest file taken, and one that is
+            # larger than what clamd can look at.
+            (zip_of(bytes(150 << 20)), VerdictKind.CLEAN),
+            (zip_of(bytes(500 << 20)), VerdictKind.HELD),
+            (large_member(), VerdictKind.INFECTED),
+            (large_member(MAX_SCANNED_BYTES + 1), VerdictKind.HELD),
+            (large_member(2**32 - 1), VerdictKind.HELD),
+        ):
+            self.assertIs(await self.kind(started, content), kind, content[:100])
+
+    async def test_before_it_is_there(self) -> None:
+        """Files are held while it starts."""
+        started = self.start("spawn")
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+        await until(lambda: self.back)
+
+    async def test_stop(self) -> None:
+        """It ends with the server, and nothing is left of it."""
+        started = await self.running()
+        pids = self.pids()
+        self.assertEqual(len(pids), 2)
+        folder = self.home()
+        await started.stop()
+        self.assertFalse(any(map(is_alive, pids)))
+        self.assertIsNone(remembered_home(self.data))
+        self.assertFalse(folder.folder.exists())
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+
+    async def test_stop_during_scan(self) -> None:
+        """The server's end does not wait for scans."""
+        started = await self.running()
+        scanning = Deferred.fromCoroutine(
+            self.kind(started, os.urandom(self.settings.max_file))
+        )
+        await pause(0.1)
+        await started.stop()
+        self.assertIs(await scanning, VerdictKind.HELD)
+
+    async def test_killed(self) -> None:
+        """One that ends is started again, each time after a longer wait."""
+        self.patch(process, "FIRST_WAIT_S", 0.1)
+        started = await self.running()
+        for times in (2, 3):
+            os.kill(self.pids()[-1], signal.SIGKILL)
+            await until(partial(self.was_back, times))
+            self.assertIs(await self.kind(started, EICAR), VerdictKind.INFECTED)
+        self.assertEqual(len(self.pids()), 2)
+        own = started._own
+        assert own is not None
+        self.assertAlmostEqual(own._wait_s, 0.4)
+
+    async def test_cannot_start(self) -> None:
+        """Signatures that clamd cannot read are tried again and again."""
+        self.patch(process, "FIRST_WAIT_S", 0.1)
+        (self.signatures / "bad.ndb").write_text("nonsense\n")
+        started = self.start("spawn")
+        await until(lambda: started._own and started._own._wait_s > 0.2)
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
+        (self.signatures / "bad.ndb").unlink()
+        await until(lambda: self.back)
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.CLEAN)
+
+    async def test_hangs(self) -> None:
+        """One that does not answer any more is ended, and another one started."""
+        self.patch(scanner, "HANGS_AFTER_S", 0.1)
+        self.patch(process, "FIRST_WAIT_S", 0.1)
+        started = await self.running()
+        assert started._contact is not None
+        started._contact._look_timeout_s = 0.3
+        os.kill(self.pids()[-1], signal.SIGSTOP)
+        await until(lambda: self.back == 2)
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.CLEAN)
+
+    async def test_new_signatures(self) -> None:
+        """Changed signatures are loaded, and the version tells so, not before."""
+        self.patch(scanner, "SIGNATURES_EVERY_S", 0.1)
+        started = await self.running()
+        before = await started.database_version()
+        self.assertIsNotNone(before)
+        self.assertIs(await self.kind(started, b"a new worm"), VerdictKind.CLEAN)
+        add_signature(self.signatures, "Worm", b"a new worm")
+        (self.signatures / "more.ndb").write_text(f"More:0:0:{b'and more'.hex()}\n")
+        for _ in range(500):
+            if await started.database_version() != before:
+                break
+            await pause(0.02)
+        self.assertNotEqual(await started.database_version(), before)
+        for content in (b"a new worm", b"and more"):
+            self.assertIs(await self.kind(started, content), VerdictKind.INFECTED)
+
+    async def test_nothing_on_disk(self) -> None:
+        """Its folder, with what it unpacks, is in memory and its user's only."""
+        await self.running()
+        folder = self.home()
+        self.assertTrue(home.is_memory(folder.folder))
+        self.assertFalse(home.is_memory(Path("/proc")))
+        self.assertEqual(folder.folder.stat().st_mode & 0o777, 0o700)
+        self.assertIn(
+            f"TemporaryDirectory {folder.folder}/", folder.configuration.read_text()
+        )
+        self.assertEqual((self.data / "clamd-folder").stat().st_mode & 0o777, 0o600)
+
+    async def test_privileges(self) -> None:
+        """Under root it runs as clamd's own user, unless that cannot read."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can become somebody else")
+        await self.running()
+        readable = home._somebody_else(self.signatures)
+        wanted = 0 if readable is None else readable.pw_uid
+        self.assertEqual(user_of(self.pids()[-1]), wanted)
+        with tempfile.TemporaryDirectory() as private:
+            self.assertIsNone(home._somebody_else(make_signatures(Path(private))))
+
+    async def test_server_killed(self) -> None:
+        """Where the server is killed, clamd ends all the same, and leaves nothing."""
+        words = [sys.executable, "-c", _SERVER, str(self.data), str(self.signatures)]
+        # The reactor has nothing to do meanwhile.
+        with subprocess.Popen(  # noqa: ASYNC220 - see above
+            words, stdout=subprocess.PIPE, env=environment()
+        ) as server:
+            assert server.stdout is not None
+            self.assertEqual(server.stdout.readline(), b"there\n")
+            pids = self.pids()
+            self.assertEqual(len(pids), 2)
+            left = self.home()
+            server.kill()
+        await until(lambda: not any(map(is_alive, pids)))
+        self.assertFalse(left.folder.exists())
+
+    async def test_watcher_killed(self) -> None:
+        """What is left when the watcher is killed too, the next start removes."""
+        first = await self.running()
+        left = self.home()
+        watcher, own = self.pids()
+        os.kill(watcher, signal.SIGKILL)
+        await until(lambda: not is_alive(own))
+        await first.stop()
+        self.assertFalse(left.folder.exists())
+
+
+_SERVER = """
+import sys
+from pathlib import Path
+from twisted.internet import reactor
+from securerecv.scanning.scanner import ClamdScanner
+from securerecv.settings import Settings
+
+data, signatures = map(Path, sys.argv[1:])
+scanner = ClamdScanner(
+    Settings(data=data, signatures=signatures, scanner="spawn"), reactor
+)
+scanner.when_back(lambda: print("there", flush=True))
+reactor.callWhenRunning(scanner.start)
+reactor.run()
+"""
