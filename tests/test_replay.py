@@ -269,6 +269,23 @@ class ReplayMemoryTests(SynchronousTestCase):
         self.assertIs(self.take("5"), DropReason.REPLAYED)
         self.assertIs(self.take("5", sequence=1), TAKEN)
 
+    def test_expired_before_a_restart(self) -> None:
+        """Of what had expired only the mark is left, which holds as it did before."""
+        self.take("1")
+        window = self.memory.find(digest_of(b"1"))
+        assert window is not None
+        expired_s = window.record().expires_s
+        self.memory = ReplayMemory()
+        self.memory.restore_forgotten(expired_s)
+        self.memory.restore_forgotten(expired_s - 10)
+        self.assertEqual(self.memory.remembered, 0)
+        stale = DropReason.STALE
+        self.assertIs(self.take("1", time_ms=NOW_MS, now_ms=NOW_MS), stale)
+        # The clock that goes on, by which the window had expired, finds none stale.
+        now_ms = expired_s * 1000 + 1
+        oldest_ms = now_ms - TOLERANCE_MS
+        self.assertIs(self.take("2", time_ms=oldest_ms, now_ms=now_ms), TAKEN)
+
     def test_thousands_expire(self) -> None:
         """Thousands that expire at once go a few at a time, and all go."""
         self.memory = ReplayMemory()
@@ -302,7 +319,12 @@ class ReplayMemoryTests(SynchronousTestCase):
             if restart and event.restart:
                 self.memory = ReplayMemory(max_encs=3)
                 for record in stored.values():
-                    self.memory.restore(record.digest, record.expires_s, record.state)
+                    if record.expires_s < now_ms // 1000:
+                        self.memory.restore_forgotten(record.expires_s)
+                    else:
+                        self.memory.restore(
+                            record.digest, record.expires_s, record.state
+                        )
             for datagram in (
                 *taken,
                 (event.sender, event.number, now_ms + event.off_ms),

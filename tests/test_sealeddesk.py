@@ -9,9 +9,12 @@ from attrs import evolve
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from securerecv.intake.vaultopening import open_vault
 from securerecv.service import Receiver
 from securerecv.settings import Settings
+from securerecv.vault import seen
 from securerecv.wire.hpke import Psk
+from securerecv.wire.replay import MAX_ENCS, ReplayRecord
 from securerecv.wire.sealing import SealedSender
 from tests.support import (
     add_accounts,
@@ -151,6 +154,24 @@ class SealedTests(TestCase):
         self.fire(datagram)
         self.fire(sender.seal(b"SAY alice twice\n", time.time()))
         self.assertEqual(await self.box(2), ["anon once", "anon twice"])
+
+    async def test_restart_after_a_flood(self) -> None:
+        """However much was taken within the last hour, a restart lets new ones in."""
+        await self.receiver.stopService()
+        vault = open_vault(self.settings, make=False)
+        expired_s = int(time.time()) - 200
+        with vault.engine.begin() as connection:
+            seen.put(
+                connection,
+                [
+                    ReplayRecord(number.to_bytes(16), expired_s, bytes(9))
+                    for number in range(MAX_ENCS + 1)
+                ],
+            )
+        vault.engine.dispose()
+        self.start(self.settings)
+        answer = await self.ask(self.sender(), b"#t SAY alice after the flood\n")
+        self.assertTrue(answer.startswith("#t +OK "), answer)
 
     async def test_no_anonymous(self) -> None:
         """Where nobody is let in without a login, a token is wanted."""

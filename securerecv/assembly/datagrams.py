@@ -66,6 +66,7 @@ class DatagramSide:
             )
 
         self._office = office
+        self._seconds = seconds
         tls = ServerDtls(keyring.certificate, keyring.certificate_key, seconds)
         self.server = UdpServer(settings.data, reactor)
         self._dtls = DtlsServer(tls, gate, converse, self.server.send, reactor)
@@ -88,7 +89,8 @@ class DatagramSide:
         Raises:
             StorageError: the store cannot be read.
         """
-        self._sealed.restore(self._office.store.query_now(seen.read))
+        now_s = self._seconds()
+        self._sealed.restore(*self._office.store.query_now(seen.read, now_s))
 
     def close(self) -> None:
         """Begin no more conversations."""

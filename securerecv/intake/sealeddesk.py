@@ -68,10 +68,18 @@ class SealedDesk:
         self._max_message = max_message
         self._anonymous = anonymous
 
-    def restore(self, records: Iterable[ReplayRecord]) -> None:
-        """Remember what was taken before a restart; before anything else."""
+    def restore(self, records: Iterable[ReplayRecord], expired_s: int | None) -> None:
+        """
+        Remember what was taken before a restart; before anything else.
+
+        Args:
+            records: those that have not expired.
+            expired_s: when the last of the others did.
+        """
         for record in records:
             self._receiver.restore(record.digest, record.expires_s, record.state)
+        if expired_s is not None:
+            self._receiver.restore_forgotten(expired_s)
 
     def received(
         self, datagrams: Sequence[bytes], address: str, reply: Reply

@@ -7,7 +7,7 @@ Functions on a connection.
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from securerecv.vault.database import upsert
 from securerecv.vault.schema import seen
@@ -31,10 +31,19 @@ def put(connection: Connection, records: Iterable[ReplayRecord]) -> None:
         connection.execute(upsert(connection, seen), list(rows.values()))
 
 
-def read(connection: Connection) -> list[ReplayRecord]:
-    """Read all records."""
+def read(connection: Connection, now_s: float) -> tuple[list[ReplayRecord], int | None]:
+    """
+    Read what must be known after a restart.
+
+    Returns:
+        The records that have not expired.  Of the others, of which strangers can
+        have had many stored, only when the last of them did; None without any.
+    """
     columns = seen.c.digest, seen.c.expires_s, seen.c.state
-    return [ReplayRecord(*row) for row in connection.execute(select(*columns))]
+    is_current = seen.c.expires_s >= int(now_s)
+    rows = connection.execute(select(*columns).where(is_current))
+    expired_s = connection.scalar(select(func.max(seen.c.expires_s)).where(~is_current))
+    return [ReplayRecord(*row) for row in rows], expired_s
 
 
 def forget_expired(connection: Connection, now_s: float) -> None:

@@ -165,8 +165,9 @@ class ReplayMemory:
     look fresh again.  So the memory keeps the largest time of all that it has
     forgotten, and takes nothing of that time or before.  While the clock runs
     forward this refuses nothing: windows are forgotten when their largest time is
-    more than 120 s ago, so what it refuses is stale anyway.  (This mark is not
-    stored: who sets the clock back *and* restarts is on their own.)
+    more than 120 s ago, so what it refuses is stale anyway.  (This mark is
+    not stored, but the records of expired windows are for a while, and bring it
+    back: who sets the clock back before a restart *and* after it is on their own.)
 
     Args:
         max_encs: windows in all.
@@ -257,6 +258,19 @@ class ReplayMemory:
             window.restore(state)
             window.expires_ms = max(window.expires_ms, expires_ms)
 
+    def restore_forgotten(self, expired_s: int) -> None:
+        """
+        Remember that windows had expired before a restart, and are not restored.
+
+        Args:
+            expired_s: the latest of their `ReplayRecord.expires_s`.
+        """
+        self._forgot(expired_s * 1000)
+
+    def _forgot(self, expired_ms: int) -> None:
+        largest_time_ms = expired_ms - MAX_TIME_DIFFERENCE_MS
+        self._forgotten_ms = max(self._forgotten_ms, largest_time_ms)
+
     def _keep(self, window: Window) -> None:
         self._windows[window.digest] = window
         if window.address is not None:
@@ -278,8 +292,7 @@ class ReplayMemory:
     def _forget(self, window: Window) -> None:
         del self._windows[window.digest]
         window.is_forgotten = True
-        largest_time_ms = window.expires_ms - MAX_TIME_DIFFERENCE_MS
-        self._forgotten_ms = max(self._forgotten_ms, largest_time_ms)
+        self._forgot(window.expires_ms)
         if window.address is not None:
             self._per_address[window.address] -= 1
             if not self._per_address[window.address]:

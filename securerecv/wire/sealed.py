@@ -172,6 +172,10 @@ class SealedReceiver(Generic[TokenT]):
         """
         self._memory.restore(digest, expires_s, state)
 
+    def restore_forgotten(self, expired_s: int) -> None:
+        """See `ReplayMemory.restore_forgotten`; before the first `open`."""
+        self._memory.restore_forgotten(expired_s)
+
     def open(self, datagram: bytes, address: str, now_s: float) -> Opened[TokenT]:
         """
         Take one datagram, if it is for us, new and genuine.
