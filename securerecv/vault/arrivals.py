@@ -10,11 +10,10 @@ share the database (PostgreSQL), messages are settled in the commit itself.
 An `Arrivals` belongs to the writer thread, except where noted.
 """
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
-from attrs import define, field
+from attrs import define
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.logger import Logger
@@ -30,8 +29,14 @@ from securerecv.vault.database import (
     shrink_log,
     storage_error,
 )
-from securerecv.vault.epochs import MESSAGE_ID_BYTES
 from securerecv.vault.schema import arrival, epoch
+from securerecv.vault.unsettled import (
+    Entries,
+    Unsettled,
+    entry_of,
+    message_in,
+    split_entries,
+)
 from securerecv.wire.lines import Message, Post
 from securerecv.wire.replay import ReplayRecord
 
@@ -41,8 +46,6 @@ SETTLE_AFTER_BYTES = 32 * 1024 * 1024
 SETTLE_AFTER_S = 3.0
 IDLE_AFTER_S = 0.25
 FORGET_AFTER_S = 60.0
-
-_ENTRY = struct.Struct(f">QQ{MESSAGE_ID_BYTES}sI")
 
 
 @define
@@ -88,20 +91,8 @@ Refusals = dict[int, PeerError]
 _New = tuple[bytes, bytes, bytes]
 """A message that will be sealed: its id, header and body."""
 
-
-@define
-class _Batch:
-    """What one commit will write: boxes, and for each what came, oldest first."""
-
-    boxes: dict[int, Box] = field(factory=dict)
-    messages: dict[int, list[_New]] = field(factory=dict)
-
-    def messages_of(self, box: Box) -> list[_New]:
-        messages = self.messages.get(box.account_id)
-        if messages is None:
-            messages = self.messages[box.account_id] = []
-            self.boxes[box.account_id] = box
-        return messages
+_Batch = dict[int, tuple[Box, list[_New]]]
+"""What one commit will write: for each account what came, oldest first."""
 
 
 class Arrivals:
@@ -127,10 +118,9 @@ class Arrivals:
         self._seconds = seconds
         self._shared = is_shared(connection.engine)
         self._cache = BoxCache(connection, name_key)
-        self._unsettled: dict[int, tuple[SealedMessage, ...]] = {}
+        self._unsettled = Unsettled(keep)
         self._unsettled_bytes = 0
         self._unsettled_since = 0.0
-        self._settlings = 0
         self._log_in_use = True
         self._tidied_in = self._hour()
 
@@ -142,7 +132,7 @@ class Arrivals:
 
     def settlings(self) -> int:
         """Count how often messages were settled; for `unsettled`."""
-        return self._settlings
+        return self._unsettled.settlings
 
     def unsettled(self, account_id: int) -> Sequence[SealedMessage]:
         """
@@ -151,7 +141,7 @@ class Arrivals:
         Whoever reads these first and the slots afterwards sees a whole box if
         `settlings` has not changed meanwhile.
         """
-        return self._unsettled.get(account_id, ())
+        return self._unsettled.of(account_id)
 
     # -- from the writer thread -----------------------------------------------
 
@@ -166,8 +156,8 @@ class Arrivals:
             for (rows,) in self._connection.execute(
                 select(arrival.c.rows).order_by(arrival.c.id)
             ):
-                for account_id, sealed in _decode(rows):
-                    self._remember(account_id, [sealed])
+                for account_id, entry in split_entries(rows):
+                    self._unsettled.add({account_id: [entry]})
         try:
             with self._connection.begin():
                 self._settle_in_transaction()
@@ -200,18 +190,19 @@ class Arrivals:
                 self._cache.notice_changes()
                 refusals, batch = self._gather(groups)
                 seen.put(self._connection, chain(*[group.seen for group in groups]))
-                sealed = self._seal(batch)
+                entries = self._seal(batch)
                 if self._shared:
-                    boxes.put(self._connection, sealed, self._keep)
+                    self._put(entries)
                 else:
-                    self._append(sealed)
+                    self._append(entries)
         except BaseException:
             # Epochs that this transaction began were never stored.
             self._cache.forget()
             raise
         if not self._shared:
-            for account_id, messages in sealed.items():
-                self._remember(account_id, messages)
+            if not self._unsettled.entries:
+                self._unsettled_since = self._seconds()
+            self._unsettled.add(entries)
         return refusals
 
     def settle_if_due(self) -> None:
@@ -224,7 +215,7 @@ class Arrivals:
 
     def settle(self) -> None:
         """Put everything that is committed into its slots."""
-        if self._unsettled:
+        if self._unsettled.entries:
             with self._connection.begin():
                 self._settle_in_transaction()
             self._forget_unsettled()
@@ -248,7 +239,7 @@ class Arrivals:
 
     def idle_after_s(self) -> float | None:
         """Tell after how many seconds without a commit `idle` is wanted."""
-        if self._unsettled or self._log_in_use:
+        if self._unsettled.entries or self._log_in_use:
             return IDLE_AFTER_S
         return FORGET_AFTER_S if self._cache else None
 
@@ -257,11 +248,11 @@ class Arrivals:
     def _gather(self, groups: Sequence[Group]) -> tuple[list[Refusals], _Batch]:
         """Find all boxes; they stay there until the commit."""
         while True:
-            batch = _Batch()
+            batch: _Batch = {}
             refusals = [self._sort(group, batch) for group in groups]
             # Other servers may have removed accounts that are remembered, and
             # may have added others of the same names.
-            if not self._shared or self._cache.check(batch.boxes.values()):
+            if not self._shared or self._cache.check(box for box, _ in batch.values()):
                 return refusals, batch
 
     def _sort(self, group: Group, batch: _Batch) -> Refusals:
@@ -271,18 +262,19 @@ class Arrivals:
             box = self._cache.find(post.to)
             if isinstance(box, PeerError):
                 refusals[index] = box
-            else:
-                new = group.ids[index], header, post.body
-                batch.messages_of(box).append(new)
+                continue
+            there = batch.get(box.account_id)
+            if there is None:
+                there = batch[box.account_id] = (box, [])
+            there[1].append((group.ids[index], header, post.body))
         return refusals
 
-    def _seal(self, batch: _Batch) -> dict[int, list[SealedMessage]]:
+    def _seal(self, batch: _Batch) -> Entries:
         """Seal what will be kept: of each box only the newest messages."""
         now_s = self._seconds()
         new_epochs = []
-        sealed: dict[int, list[SealedMessage]] = {}
-        for account_id, messages in batch.messages.items():
-            box = batch.boxes[account_id]
+        entries: Entries = {}
+        for account_id, (box, messages) in batch.items():
             current = box.epoch
             if current is None or not current.lasts(now_s):
                 current, key = epochs.begin(box.public_key, box.lookup, now_s)
@@ -295,59 +287,38 @@ class Arrivals:
                         "sealed_key": key,
                     }
                 )
-            sealed[account_id] = [
-                SealedMessage(new[0], current.id, current.seal(*new))
+            entries[account_id] = [
+                entry_of(account_id, current.id, new[0], current.seal(*new))
                 for new in messages[-self._keep :]
             ]
         if new_epochs:
             self._connection.execute(insert(epoch), new_epochs)
-        return sealed
+        return entries
 
     # -- settling ---------------------------------------------------------------
 
     def _settle_in_transaction(self) -> None:
-        there = boxes.existing(self._connection, self._unsettled)
-        arrived = {
-            account_id: rows
-            for account_id, rows in self._unsettled.items()
-            if account_id in there
-        }
-        boxes.put(self._connection, arrived, self._keep)
+        waiting = self._unsettled.entries
+        there = boxes.existing(self._connection, waiting)
+        self._put({number: waiting[number] for number in waiting if number in there})
         self._connection.execute(delete(arrival))
 
-    def _append(self, sealed: dict[int, list[SealedMessage]]) -> None:
-        if sealed:
-            rows = _encode(sealed)
+    def _put(self, entries: Entries) -> None:
+        arrived = {
+            account_id: list(map(message_in, some))
+            for account_id, some in entries.items()
+        }
+        boxes.put(self._connection, arrived, self._keep)
+
+    def _append(self, entries: Entries) -> None:
+        if entries:
+            rows = b"".join(chain.from_iterable(entries.values()))
             self._unsettled_bytes += len(rows)
             # Runs in every commit; through SQLAlchemy it takes twice as long.
             driver_of(self._connection).execute(
                 "INSERT INTO arrival (rows) VALUES (?)", (rows,)
             )
 
-    def _remember(self, account_id: int, messages: Sequence[SealedMessage]) -> None:
-        if not self._unsettled:
-            self._unsettled_since = self._seconds()
-        before = self._unsettled.get(account_id, ())
-        self._unsettled[account_id] = (*before, *messages)[-self._keep :]
-
     def _forget_unsettled(self) -> None:
-        self._unsettled = {}
+        self._unsettled.forget()
         self._unsettled_bytes = 0
-        self._settlings += 1
-
-
-def _encode(sealed: dict[int, list[SealedMessage]]) -> bytes:
-    parts: list[bytes] = []
-    for account_id, messages in sealed.items():
-        for row in messages:
-            head = account_id, row.epoch_id, row.message_id, len(row.sealed)
-            parts += (_ENTRY.pack(*head), row.sealed)
-    return b"".join(parts)
-
-
-def _decode(rows: bytes) -> Iterator[tuple[int, SealedMessage]]:
-    at = 0
-    while at < len(rows):
-        account_id, epoch_id, message_id, size = _ENTRY.unpack_from(rows, at)
-        at += _ENTRY.size + size
-        yield account_id, SealedMessage(message_id, epoch_id, rows[at - size : at])
