@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from securerecv import __version__
+from securerecv.assembly.places import Place
 from securerecv.net.ports import EVERYWHERE
 from securerecv.service import Receiver
 from securerecv.settings import DEFAULT_DATA, Settings
@@ -33,8 +34,8 @@ def banner(receiver: Receiver) -> str:
     rows = [
         HEADING,
         *(
-            f" {transport:<12} {host}:{port}"
-            for transport, (host, port) in receiver.ports.items()
+            f" {place.transport:<12} {place}{' (behind a proxy)' * place.proxied}"
+            for place in receiver.places
         ),
         f" data         {settings.data}",
         f" pin          {receiver.identity.pin}",
@@ -51,11 +52,18 @@ def banner(receiver: Receiver) -> str:
 def next_command(receiver: Receiver) -> str:
     """Give the command that brings a person one step further."""
     if receiver.office.has_accounts:
-        transport, (host, port) = next(iter(receiver.ports.items()))
-        where = "127.0.0.1" if host in EVERYWHERE else host
-        version = "-dtls1_2 " if transport == "udp" else ""
-        return f"openssl s_client {version}-connect {where}:{port} -quiet"
+        for place in receiver.places:
+            if not place.proxied:
+                return f"openssl s_client {_way_to(place)} -quiet"
     return account_command(receiver.settings)
+
+
+def _way_to(place: Place) -> str:
+    if place.transport == "unix":
+        return f"-unix {shlex.quote(place.host)}"
+    where = "127.0.0.1" if place.host in EVERYWHERE else place.host
+    version = "-dtls1_2 " if place.transport == "udp" else ""
+    return f"{version}-connect {where}:{place.port}"
 
 
 def account_command(settings: Settings) -> str:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from securerecv import service
 from securerecv.assembly.brought import Brought
@@ -88,6 +89,8 @@ class Receiver(service.Receiver):
         on_message: called with each message that was stored.
         checkers: say who is who.
         messages: keeps the messages of users.
+        endpoints: receive over TCP at these, besides those of
+            ``settings.listen``, rather than on the port of the settings.
     """
 
     def __init__(
@@ -98,6 +101,12 @@ class Receiver(service.Receiver):
         on_message: Callback[ReceivedMessage] | None = None,
         checkers: Sequence[ICredentialsChecker] = (),
         messages: MessageStore | None = None,
+        endpoints: Sequence[IStreamServerEndpoint] = (),
     ) -> None:
-        brought = Brought(on_message=on_message, checkers=checkers, messages=messages)
+        brought = Brought(
+            on_message=on_message,
+            checkers=checkers,
+            messages=messages,
+            endpoints=endpoints,
+        )
         super().__init__(settings, reactor, brought=brought)

@@ -14,14 +14,17 @@ from securerecv.assembly.brought import Brought
 from securerecv.assembly.datagrams import DatagramSide
 from securerecv.assembly.hold import connections_allowed, lock
 from securerecv.assembly.office import Office
+from securerecv.assembly.places import Place, place_of
+from securerecv.assembly.streams import StreamSide
 from securerecv.errors import OperatorError
 from securerecv.intake.locksmith import WorkFactors
-from securerecv.intake.vaultopening import open_vault
+from securerecv.intake.vaultopening import Vault, open_vault
 from securerecv.limits import (
     MAX_BUFFERED_PAYLOAD_BYTES,
     MAX_DATAGRAM_CONVERSATIONS,
     MAX_DATAGRAM_HANDSHAKES,
 )
+from securerecv.net.endpoints import Endpoints, parse_endpoints
 from securerecv.net.gate import Gate
 from securerecv.net.ports import Listen, take_ports
 from securerecv.net.tcp import tcp_factory
@@ -63,7 +66,9 @@ class Receiver(Service):
         brought: what an application brings of its own.
 
     Attributes:
-        ports: after the start, address and port by transport.
+        ports: after the start, address and port by transport, where there are any
+            that clients can connect to.
+        places: everywhere that is received.
         identity: after the start.
         gate: counts who is connected over TCP.
         datagram_gate: counts who is connected over UDP.
@@ -71,6 +76,7 @@ class Receiver(Service):
     """
 
     ports: dict[str, tuple[str, int]]
+    places: list[Place]
     identity: Identity
     office: Office
 
@@ -91,6 +97,11 @@ class Receiver(Service):
         )
         self._listening: dict[str, Any] = {}
         self._datagrams: DatagramSide | None = None
+        self._streams: StreamSide | None = None
+        self._locks: list[int] = []
+        self._is_prepared = False
+        self.ports = {}
+        self.places = []
 
     def privilegedStartService(self) -> None:
         """
@@ -103,12 +114,26 @@ class Receiver(Service):
         self._prepare()
 
     def _prepare(self) -> None:
+        endpoints = parse_endpoints(self._reactor, self.settings.listen)
+        endpoints.streams += [
+            (type(endpoint).__name__, endpoint) for endpoint in self._brought.endpoints
+        ]
+        _check(self.settings, endpoints)
         vault = open_vault(self.settings, make=True, work=self._work)
         try:
             self._locks = lock(self.settings, vault.engine)
+            self._assemble(vault, endpoints)
         except OperatorError:
             vault.engine.dispose()
+            for held in self._locks:
+                os.close(held)
+            self._locks = []
             raise
+        self._is_prepared = True
+
+    def _assemble(self, vault: Vault, endpoints: Endpoints) -> None:
+        self.ports, self.places = {}, []
+        self._streams = self._datagrams = None
         keyring = vault.keyring
         tls = ServerTls(keyring.certificate, keyring.certificate_key)
         self.identity = Identity(tls.pin, keyring.sealing_public_key)
@@ -133,7 +158,9 @@ class Receiver(Service):
                 self._reactor,
                 tls,
             )
-            listen["tcp"] = partial(self._listen_tcp, factory)
+            self._streams = StreamSide(factory, self._found)
+            if not endpoints.streams:
+                listen["tcp"] = partial(self._listen_tcp, factory)
         if self.settings.proto != "tcp":
             self._datagrams = DatagramSide(
                 self.settings,
@@ -144,10 +171,35 @@ class Receiver(Service):
                 self.datagram_gate,
                 self._reactor,
             )
-            listen["udp"] = partial(self._datagrams.server.listen, self._reactor)
+            if endpoints.datagrams is None:
+                server = self._datagrams.server
+                listen["udp"] = partial(server.listen, self._reactor)
         self._listening = take_ports(self.settings, listen)
-        hosts = {name: port.getHost() for name, port in self._listening.items()}
-        self.ports = {name: (host.host, host.port) for name, host in hosts.items()}
+        for transport, port in self._listening.items():
+            self._found(place_of(port, transport))
+        try:
+            self._listen(endpoints)
+        except OperatorError:
+            for port in self._listening.values():
+                port.stopListening()
+            raise
+
+    def _listen(self, endpoints: Endpoints) -> None:
+        """Receive at endpoints."""
+        if self._streams is not None:
+            self._streams.listen(endpoints.streams)
+        if self._datagrams is not None and endpoints.datagrams is not None:
+            server = self._datagrams.server
+            port = server.adopt(self._reactor, endpoints.datagrams)
+            self._found(place_of(port, "udp"))
+
+    def _found(self, place: Place) -> None:
+        self.places.append(place)
+        if place.port and not place.proxied:
+            self.ports.setdefault(place.transport, (place.host, place.port))
+        _log.info(
+            "receiving on {transport} {place}", transport=place.transport, place=place
+        )
 
     def startService(self) -> None:
         """
@@ -157,7 +209,7 @@ class Receiver(Service):
             OperatorError: the store cannot be opened.
         """
         super().startService()
-        if not self._listening:
+        if not self._is_prepared:
             # Some containers know no privileged start.
             self._prepare()
         if self._datagrams is not None:
@@ -165,13 +217,6 @@ class Receiver(Service):
         self.office.start()
         _log.info("pin {pin}", pin=self.identity.pin)
         _log.info("sealing key x25519 {key}", key=self.identity.sealing_key.hex())
-        for transport, (host, port) in self.ports.items():
-            _log.info(
-                "receiving on {transport} {host}:{port}",
-                transport=transport,
-                host=host,
-                port=port,
-            )
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
@@ -180,6 +225,8 @@ class Receiver(Service):
         self.office.close()
         if "tcp" in self._listening:
             yield self._listening["tcp"].stopListening()
+        if self._streams is not None:
+            yield self._streams.stop()
         if self._datagrams is not None:
             self._datagrams.close()
         yield gatherResults(
@@ -192,7 +239,17 @@ class Receiver(Service):
         yield self.office.stop()
         for held in self._locks:
             os.close(held)
+        self._is_prepared = False
         _log.info("stopped")
 
     def _listen_tcp(self, factory: Any, port: int, interface: str) -> Any:
         return self._reactor.listenTCP(port, factory, _BACKLOG, interface)
+
+
+def _check(settings: Settings, endpoints: Endpoints) -> None:
+    """Refuse a transport that --proto and --listen do not agree about."""
+    if settings.proto == "udp" and endpoints.streams:
+        words, _ = endpoints.streams[0]
+        raise OperatorError(f"--listen {words} is for TCP, and --proto is udp")
+    if settings.proto == "tcp" and endpoints.datagrams is not None:
+        raise OperatorError("--listen names a UDP socket, and --proto is tcp")

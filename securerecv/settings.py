@@ -31,6 +31,7 @@ PASSWORD_VARIABLE = _VARIABLES_BEGIN + "PASSWORD"
 TOKEN_VARIABLE = _VARIABLES_BEGIN + "TOKEN"
 """Are the client's, and may be there when a server starts as well."""
 
+_ENDPOINT = re.compile(r"[a-zA-Z0-9_-]+:\S+")
 # More digits than any limit has; Python refuses to read thousands of them.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -47,6 +48,7 @@ class Settings:
     proto: str = "both"
     port: int = DEFAULT_PORT
     interface: str = ""
+    listen: tuple[str, ...] = ()
     data: Path = field(factory=lambda: Path(DEFAULT_DATA).absolute())
     keep: int = 5
     anonymous: bool = True
@@ -101,6 +103,11 @@ class Option:
         return _VARIABLES_BEGIN + self.name.upper().replace("-", "_")
 
     @property
+    def is_list(self) -> bool:
+        """Whether it may be given several times, or as a list in the file."""
+        return isinstance(fields_dict(Settings)[self.attribute].default, tuple)
+
+    @property
     def is_switch(self) -> bool:
         """Whether it is on or off and takes no value on the command line."""
         return not self.metavar
@@ -147,6 +154,13 @@ def _path(written: str) -> Path:
         raise OperatorError(f"{written!r}: there is no such user") from None
 
 
+def _endpoints(written: str) -> tuple[str, ...]:
+    words = tuple(written.split())
+    if not all(map(_ENDPOINT.fullmatch, words)):
+        raise OperatorError(f"{written!r} is not an endpoint, such as tcp:7443")
+    return words
+
+
 def _scanner(written: str) -> str:
     kind, _, rest = written.partition(":")
     if written in ("auto", "spawn", "none") or (kind == "unix" and rest):
@@ -191,6 +205,12 @@ OPTIONS: tuple[Option, ...] = (
         "the port ({}); 0 takes a free one and prints it",
     ),
     Option("interface", str, "ADDR", "the address to listen on (all)"),
+    Option(
+        "listen",
+        _endpoints,
+        "ENDPOINT",
+        "receive there instead: tcp:…, unix:…, haproxy:…, systemd:…; may be repeated",
+    ),
     Option("data", _path, "DIR", f"the data folder ({DEFAULT_DATA})"),
     Option("keep", _number(1, MAX_KEEP), "N", "messages that a box keeps ({})"),
     Option(
@@ -291,10 +311,12 @@ def _from_file(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OperatorError(f"{path}: {error}") from None
     values: dict[str, Any] = {}
-    for name, value in table.items():
+    for name, found in table.items():
         option = _BY_NAME.get(name)
         if option is None:
             raise OperatorError(f"{path}: there is no option {name!r}")
+        is_several = option.is_list and isinstance(found, list)
+        value = " ".join(map(str, found)) if is_several else found
         if isinstance(value, bool) != option.is_switch or not isinstance(
             value, str | int
         ):

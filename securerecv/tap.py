@@ -32,13 +32,17 @@ class Options(usage.Options):
     optParameters: ClassVar = [
         [option.name, None, None, f"{option.metavar}: {option.help}"]
         for option in OPTIONS
-        if not option.is_switch
+        if not option.is_switch and not option.is_list
     ] + [["config", None, None, "FILE: a TOML file with these options"]]
     optFlags: ClassVar = [
         [option.name, None, option.help] for option in OPTIONS if option.is_switch
     ]
 
     settings: Settings
+
+    def opt_listen(self, written: str) -> None:
+        """ENDPOINT: another place to receive at."""
+        self["listen"] = f"{self.get('listen', '')} {written}".strip()
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse; wrong usage ends the program with exit code 2 and one line."""
@@ -64,6 +68,12 @@ class Options(usage.Options):
             self.settings = load(written, config)
         except OperatorError as error:
             raise usage.UsageError(str(error)) from None
+
+
+for _option in OPTIONS:
+    if _option.is_list:
+        # The words that its help shows.
+        Options.opt_listen.__doc__ = f"{_option.metavar}: {_option.help}"
 
 
 @implementer(IService)

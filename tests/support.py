@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.intake.accountbook import open_account_book
 from securerecv.intake.locksmith import WorkFactors
+from securerecv.log import log_observer
 from securerecv.net.tls import ClientTls
 from securerecv.service import Receiver
 from securerecv.settings import Settings
@@ -30,6 +33,15 @@ QUICK = WorkFactors(bcrypt_rounds=4, scrypt_log_n=4)
 def new_folder(test: SynchronousTestCase) -> Path:
     """Make a data folder path that is the test's own and does not exist yet."""
     return Path(test.mktemp()).absolute()
+
+
+def written_log(test: SynchronousTestCase) -> StringIO:
+    """Gather what is logged during a test, as the server would write it."""
+    written = StringIO()
+    observer = log_observer(written, "text")
+    globalLogPublisher.addObserver(observer)
+    test.addCleanup(globalLogPublisher.removeObserver, observer)
+    return written
 
 
 def allowance(total: int) -> Share:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from typing import Any
 
 from twisted.application.service import IService
@@ -12,7 +11,6 @@ from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -29,7 +27,6 @@ from securerecv.embed import (
     Receiver,
     Settings,
 )
-from securerecv.log import log_observer
 from securerecv.wire.sealing import SealedSender
 from tests.support import (
     QUICK,
@@ -41,18 +38,10 @@ from tests.support import (
     new_folder,
     pause,
     reactor,
+    written_log,
 )
 
 SECRET = "the cellar door is open"
-
-
-def written_log(test: SynchronousTestCase | TestCase) -> StringIO:
-    """Gather what is logged during a test, as the server would write it."""
-    written = StringIO()
-    observer = log_observer(written, "text")
-    globalLogPublisher.addObserver(observer)
-    test.addCleanup(globalLogPublisher.removeObserver, observer)
-    return written
 
 
 class Device(DatagramProtocol):

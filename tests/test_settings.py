@@ -47,6 +47,16 @@ CASES = {
         7443, {"0": 0, "1": 1, "65535": 65535, "007": 7}, ("65536", *NO_NUMBERS)
     ),
     "interface": Case("", {"::1": "::1", "127.0.0.1": "127.0.0.1", "": ""}, ()),
+    "listen": Case(
+        (),
+        {
+            "tcp:1": ("tcp:1",),
+            "tcp:2 unix:/x ": ("tcp:2", "unix:/x"),
+            "haproxy:tcp:3": ("haproxy:tcp:3",),
+            "": (),
+        },
+        ("7443", "tcp:", ":1", "tcp:1 2"),
+    ),
     "data": Case(
         Path("var"),
         {
@@ -228,6 +238,13 @@ class SettingsTests(SynchronousTestCase):
         largest = load({"max-message": str(1 << 26)}, None, {KEEP: "16"})
         self.assertEqual(largest.keep * largest.max_message, 1 << 30)
 
+    def test_lists_in_toml(self) -> None:
+        """What may be given several times may be a list."""
+        settings = load({}, self.write('listen = ["tcp:1", "tcp:2"]\n'), {})
+        self.assertEqual(settings.listen, ("tcp:1", "tcp:2"))
+        for text in ("listen = [1]\n", "listen = true\n"):
+            self.assertIn("listen: ", self.refused({}, self.write(text), {}))
+
     def test_numbers_in_toml(self) -> None:
         """Numbers may be written as such."""
         settings = load({}, self.write("port = 0\nkeep = 9\n"), {})
@@ -291,7 +308,7 @@ class SettingsTests(SynchronousTestCase):
             default = CASES[option.name].default if option.name in CASES else None
             if option.name == "data":
                 default = "./var"
-            if default not in (None, ""):
+            if default not in (None, "", ()):
                 self.assertIn(f"({default})", option.help)
             self.assertNotIn("{", option.help)
 
@@ -326,6 +343,13 @@ class CommandLineTests(SynchronousTestCase):
         self.assertFalse(self.parse("--no-anonymous").anonymous)
         settings = self.parse("--cert", "/c", "--key=/k")
         self.assertEqual((settings.cert, settings.key), (Path("/c"), Path("/k")))
+
+    def test_list(self) -> None:
+        """An endpoint a time, or several."""
+        settings = self.parse("--listen", "tcp:1", "--listen=unix:/x tcp:2")
+        self.assertEqual(settings.listen, ("tcp:1", "unix:/x", "tcp:2"))
+        self.assertIn("--listen", self.refused("--listen", "7443"))
+        self.assertIn("ENDPOINT: receive there instead", Options().getUsage())
 
     def test_config(self) -> None:
         """A file can be given, and an option beside it wins."""

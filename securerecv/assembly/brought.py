@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from securerecv.assembly.callbacks import Callback
 from securerecv.interfaces import MessageStore, ReceivedMessage
@@ -20,3 +21,4 @@ class Brought:
     on_message: Callback[ReceivedMessage] | None = None
     checkers: Sequence[ICredentialsChecker] = ()
     messages: MessageStore | None = None
+    endpoints: Sequence[IStreamServerEndpoint] = ()

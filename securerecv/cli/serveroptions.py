@@ -18,6 +18,18 @@ def with_server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if option.is_switch:
             add = click.option(*names, is_flag=True, help=option.help)
         else:
-            add = click.option(*names, metavar=option.metavar, help=option.help)
+            add = click.option(
+                *names,
+                metavar=option.metavar,
+                help=option.help,
+                multiple=option.is_list,
+                callback=_joined if option.is_list else None,
+            )
         command = add(command)
     return command
+
+
+def _joined(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> str | None:
+    return " ".join(values) or None

@@ -1,9 +1,14 @@
 """Addresses: the one that limits count, and the one that others see."""
 
 import socket
+import struct
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+_CREDENTIALS = struct.Struct("3i")
+"""Linux's struct ucred: process, user, group."""
 
 _ANY_PORT = 9
 
@@ -41,3 +46,25 @@ def address_seen_by_others() -> str | None:
             sock.connect((somewhere, _ANY_PORT))
             return str(sock.getsockname()[0])
     return None
+
+
+def address_of(transport: Any) -> str:
+    """
+    Give what is counted for the peer of a connection.
+
+    Behind a proxy that tells it (``haproxy:``), the address of the peer, once the
+    proxy has; over a UNIX socket, which has no addresses, the user at its end.
+    """
+    peer = transport.getPeer()
+    try:
+        return host_of(peer.host)
+    except (AttributeError, ValueError):
+        return _user_at(transport.socket)
+
+
+def _user_at(sock: socket.socket) -> str:
+    credentials = sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+    )
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    return f"user {user}"

@@ -78,20 +78,31 @@ class Gate:
         """
         if len(self._shaking_hands) >= self._handshakes:
             self._make_room(self._shaking_hands)
-        if self._by_address[guest.address] >= self._per_address:
-            self._make_room(
-                other for other in self._who_may_go() if other.address == guest.address
-            )
-        elif len(self) >= self.total:
+        if not self._has_room_for(guest.address):
+            return False
+        if len(self) >= self.total:
             self._make_room(self._who_may_go())
-        if (
-            self._by_address[guest.address] >= self._per_address
-            or len(self) >= self.total
-        ):
+        if len(self) >= self.total:
             return False
         self._by_address[guest.address] += 1
         self._inside[guest] = None
         self._shaking_hands[guest] = None
+        return True
+
+    def move(self, guest: Guest, address: str) -> bool:
+        """
+        Count somebody for another address, since a proxy has told it by now.
+
+        Returns:
+            False if there is no room for that address; then nothing has changed.
+        """
+        if address == guest.address:
+            return True
+        if not self._has_room_for(address):
+            return False
+        self._by_address[address] += 1
+        self._uncount(guest.address)
+        guest.address = address
         return True
 
     def shook_hands(self, guest: Guest) -> None:
@@ -118,9 +129,7 @@ class Gate:
         self._anonymous.pop(guest, None)
         if self._inside.pop(guest, self) is not None:
             return
-        self._by_address[guest.address] -= 1
-        if not self._by_address[guest.address]:
-            del self._by_address[guest.address]
+        self._uncount(guest.address)
         if self._emptied is not None and not self._inside:
             self._emptied.callback(None)
             self._emptied = None
@@ -152,6 +161,19 @@ class Gate:
     def _abort(self) -> None:
         for guest in tuple(self._inside):
             guest.abort()
+
+    def _has_room_for(self, address: str) -> bool:
+        """Make room for one more from an address, if need be and if that helps."""
+        if self._by_address[address] >= self._per_address:
+            self._make_room(
+                other for other in self._who_may_go() if other.address == address
+            )
+        return self._by_address[address] < self._per_address
+
+    def _uncount(self, address: str) -> None:
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     def _who_may_go(self) -> Iterator[Guest]:
         return chain(self._shaking_hands, self._newcomers, self._anonymous)

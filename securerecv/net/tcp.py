@@ -1,6 +1,7 @@
 """Conversations over TCP."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from zope.interface import implementer
 
 from securerecv.intake.desk import Desk
 from securerecv.limits import HANDSHAKE_TIMEOUT_S, MAKE_WAY_S
-from securerecv.net.addresses import host_of
+from securerecv.net.addresses import address_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.gate import Gate
 from securerecv.net.tls import ServerTls
@@ -56,12 +57,14 @@ class TcpConversation(Protocol):
     def connectionMade(self) -> None:
         """Wait for the handshake, if there is room."""
         transport: Any = self.transport
-        self.address = host_of(getattr(transport.getPeer(), "host", "::1"))
+        self.address = address_of(transport)
         if not self._gate.arrive(self):
             transport.abortConnection()
             return
-        transport.setTcpNoDelay(True)
-        transport.setTcpKeepAlive(True)
+        # A UNIX socket has neither.
+        with suppress(OSError):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
         self._handshake_deadline = self._clock.callLater(
             HANDSHAKE_TIMEOUT_S, transport.abortConnection
         )
@@ -71,8 +74,11 @@ class TcpConversation(Protocol):
         if self._handshake_deadline is None or not self._handshake_deadline.active():
             return
         self._handshake_deadline.cancel()
-        self._gate.shook_hands(self)
         transport: Any = self.transport
+        if not self._gate.move(self, address_of(transport)):
+            transport.abortConnection()
+            return
+        self._gate.shook_hands(self)
         self._conversation = Conversation(
             self._desk,
             self._new_session(self._clock.seconds(), self.address),

@@ -5,6 +5,7 @@ The first byte says what a datagram is (RFC 7983): DTLS, or one of this
 protocol's own kinds.  What is neither is met with silence, and counted.
 """
 
+import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import groupby
@@ -18,7 +19,7 @@ from twisted.logger import Logger
 
 from securerecv.net import counters
 from securerecv.net.counters import Counters
-from securerecv.net.gro import BatchProtocol, listen_datagrams
+from securerecv.net.gro import BatchPort, BatchProtocol, listen_datagrams
 from securerecv.net.outbox import Address
 
 WRITE_COUNTERS_EVERY_S = 60.0
@@ -81,6 +82,13 @@ class UdpServer(BatchProtocol):
             CannotListenError: the address is taken, or not ours.
         """
         listening = listen_datagrams(reactor, port, self, interface)
+        self.counters.socket = listening.counters
+        return listening
+
+    def adopt(self, reactor: Any, sock: socket.socket) -> Any:
+        """Receive on a socket that is bound already; see `BatchPort.adopt`."""
+        listening = BatchPort.adopt(sock, self, reactor)
+        listening.startListening()
         self.counters.socket = listening.counters
         return listening
 
