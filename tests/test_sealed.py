@@ -387,6 +387,41 @@ class CostTests(SealedTestCase):
         self.open(waiting, NOW_S + 1 / 8)
         self.assertEqual(self.memory.remembered, 3)
 
+    def test_reserve(self) -> None:
+        """What strangers use up is not what those have who are none."""
+        cost_s = 1 / 128
+        small = {"share": 1 / 64, "share_per_address": 1 / 64, "cost_s": cost_s}
+        self.receiver = SealedReceiver(
+            [PRIVATE_KEY],
+            self.tokens.get,
+            self.memory,
+            OpeningBudget(burst_s=cost_s, burst_per_address_s=cost_s, **small),
+            max_contexts=1,
+            reserve=OpeningBudget(
+                burst_s=4 * cost_s, burst_per_address_s=2 * cost_s, **small
+            ),
+        )
+        over, forged = DropReason.OVER_BUDGET, DropReason.FORGED
+        known = SealedSender(PUBLIC_KEY)
+        self.open(known.seal(REQUEST, NOW_S))
+        stranger = SealedSender(PUBLIC_KEY).seal(REQUEST, NOW_S)
+        self.assert_dropped(over, stranger, address="198.51.100.1")
+        wrong = Psk(b"?" * 16, PSK.secret)
+        unknown = SealedSender(PUBLIC_KEY, wrong).seal(REQUEST, NOW_S)
+        self.assert_dropped(DropReason.UNKNOWN_TOKEN, unknown)
+        # With a token, and then under a known enc whose keys are not at hand.
+        self.open(SealedSender(PUBLIC_KEY, PSK).seal(REQUEST, NOW_S))
+        self.open(known.seal(REQUEST, NOW_S))
+        # Who has seen a token's id uses up the share of that token alone.
+        copied = SealedSender(PUBLIC_KEY, Psk(PSK.psk_id, bytes(32)))
+        self.assert_dropped(forged, copied.seal(REQUEST, NOW_S))
+        self.assert_dropped(over, copied.seal(REQUEST, NOW_S))
+        self.assert_dropped(over, stranger)
+        other = Psk(b"o" * 16, PSK.secret)
+        self.tokens[other.psk_id] = OneToken("bob", PSK.secret)
+        self.open(SealedSender(PUBLIC_KEY, other).seal(REQUEST, NOW_S))
+        self.assert_dropped(over, SealedSender(PUBLIC_KEY, other).seal(REQUEST, NOW_S))
+
     def test_memory_full(self) -> None:
         """Beyond the memory new senders are dropped; known ones go on."""
         self.memory = ReplayMemory(max_encs=2)

@@ -165,7 +165,7 @@ class SealedTests(TestCase):
                 connection,
                 [
                     ReplayRecord(number.to_bytes(16), expired_s, bytes(9))
-                    for number in range(MAX_ENCS + 1)
+                    for number in range(MAX_ENCS + 1000)
                 ],
             )
         vault.engine.dispose()

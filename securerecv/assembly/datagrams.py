@@ -20,7 +20,7 @@ from securerecv.vault import seen
 from securerecv.vault.keyring import Keyring
 from securerecv.wire.budget import Budget
 from securerecv.wire.drops import DropReason
-from securerecv.wire.openings import OpeningBudget
+from securerecv.wire.openings import OpeningBudget, reserve
 from securerecv.wire.records import RecordSession
 from securerecv.wire.replay import ReplayMemory
 from securerecv.wire.sealed import SealedReceiver
@@ -73,7 +73,13 @@ class DatagramSide:
         self.server.handle(Kind.DTLS, self._dtls.received_together)
         key = keyring.sealing_key.private_bytes_raw()
         self._sealed = SealedDesk(
-            SealedReceiver([key], office.tokens.find, ReplayMemory(), OpeningBudget()),
+            SealedReceiver(
+                [key],
+                office.tokens.find,
+                ReplayMemory(),
+                OpeningBudget(),
+                reserve=reserve(),
+            ),
             office.messages,
             budget.share_of,
             seconds,

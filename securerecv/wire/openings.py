@@ -7,8 +7,8 @@ from attrs import define
 OPENING_COST_S = 0.0005
 """Processor time of one opening: 480 µs were measured."""
 
-MAX_SHARE = 0.25
-"""Of one core, for all openings together."""
+MAX_SHARE = 0.2
+"""Of one core, for the openings of everybody together."""
 
 MAX_SHARE_PER_ADDRESS = 0.1
 
@@ -16,6 +16,12 @@ BURST_S = 0.25
 """Openings that may come at once after a pause, in processor time."""
 
 BURST_PER_ADDRESS_S = 0.1
+
+RESERVED_SHARE = 0.05
+RESERVED_SHARE_PER_SENDER = 0.02
+RESERVED_BURST_S = 0.05
+RESERVED_BURST_PER_SENDER_S = 0.02
+"""The same for what strangers cannot use up, see `reserve`."""
 
 
 @define
@@ -49,7 +55,7 @@ class OpeningBudget:
     ``burst_per_address_s / share_per_address`` seconds later.  Only openings that
     are granted make one remembered, so there are never more than the limit in all
     grants in that time: with the defaults 1 second, and
-    ``(0.25 + 1 * 0.25) / 0.0005`` = 1,000 addresses.
+    ``(0.25 + 1 * 0.2) / 0.0005`` = 900 addresses.
 
     Args:
         share: of one core, in all.
@@ -102,3 +108,20 @@ class OpeningBudget:
             if 0 <= now_s - bucket.at_s < self._forget_after_s:
                 return
             del self._addresses[address]
+
+
+def reserve() -> OpeningBudget:
+    """
+    Make the budget of those who are no strangers, by who they are.
+
+    Whoever makes up addresses can use up what everybody shares, since forged
+    datagrams cost as much as genuine ones.  They cannot make up what only a
+    sender, and whoever sees its datagrams, knows: the id of a token, or an
+    ``enc`` under which something was taken.
+    """
+    return OpeningBudget(
+        share=RESERVED_SHARE,
+        share_per_address=RESERVED_SHARE_PER_SENDER,
+        burst_s=RESERVED_BURST_S,
+        burst_per_address_s=RESERVED_BURST_PER_SENDER_S,
+    )

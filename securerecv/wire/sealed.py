@@ -141,6 +141,8 @@ class SealedReceiver(Generic[TokenT]):
         memory: what was taken; `ReplayMemory.restore` comes before the first `open`.
         budget: for public-key work.
         max_contexts: senders whose keys are kept at hand.
+        reserve: for those who are no strangers, when that budget is used up, by
+            token id or ``enc`` instead of address; None for nothing more.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class SealedReceiver(Generic[TokenT]):
         memory: ReplayMemory,
         budget: OpeningBudget,
         max_contexts: int = MAX_CONTEXTS,
+        reserve: OpeningBudget | None = None,
     ) -> None:
         self._keys: dict[bytes, EccKey] = {}
         for raw in private_keys:
@@ -158,6 +161,7 @@ class SealedReceiver(Generic[TokenT]):
         self._token_of = token_of
         self._memory = memory
         self._budget = budget
+        self._reserve = reserve
         self._max_contexts = max_contexts
         # By key id, enc and token id (whose absence says that the mode is base);
         # those used last are last.
@@ -250,14 +254,15 @@ class SealedReceiver(Generic[TokenT]):
             self._memory.check_new(address, milliseconds(now_s))
         else:
             window.check(sequence)
-        if not self._budget.take(address, now_s):
-            raise Dropped(DropReason.OVER_BUDGET)
-
         header_bytes = _BASE_BYTES
         psk = None
+        known = digest if window is not None else None
         if token is not None:
             header_bytes = HEADER_BYTES[MODE_PSK]
-            psk = Psk(datagram[TOKEN_ID_AT:header_bytes], token.secret)
+            known = datagram[TOKEN_ID_AT:header_bytes]
+            psk = Psk(known, token.secret)
+        if not self._may_open(address, known, now_s):
+            raise Dropped(DropReason.OVER_BUDGET)
         try:
             secrets = decapsulate(self._keys[datagram[KEY_ID_AT:TIME_AT]], enc, psk)
         except ValueError:
@@ -271,3 +276,11 @@ class SealedReceiver(Generic[TokenT]):
             window = self._memory.add(digest, address, time_ms)
         replies = NumberedCipher(secrets.reply_key, secrets.reply_iv)
         return _Context(requests, replies, window), request
+
+    def _may_open(self, address: str, known: bytes | None, now_s: float) -> bool:
+        """Ask the budgets; ``known`` names who is no stranger."""
+        if self._budget.take(address, now_s):
+            return True
+        if known is None or self._reserve is None:
+            return False
+        return self._reserve.take(known.hex(), now_s)
