@@ -23,6 +23,7 @@ from securerecv.limits import (
     MAX_BUFFERED_PAYLOAD_BYTES,
     MAX_DATAGRAM_CONVERSATIONS,
     MAX_DATAGRAM_HANDSHAKES,
+    MAX_DATAGRAM_HANDSHAKES_PER_ADDRESS,
 )
 from securerecv.net.endpoints import Endpoints, parse_endpoints
 from securerecv.net.gate import Gate
@@ -93,7 +94,9 @@ class Receiver(Service):
         self._brought = brought or Brought()
         self.gate = Gate()
         self.datagram_gate = Gate(
-            total=MAX_DATAGRAM_CONVERSATIONS, handshakes=MAX_DATAGRAM_HANDSHAKES
+            total=MAX_DATAGRAM_CONVERSATIONS,
+            handshakes=MAX_DATAGRAM_HANDSHAKES,
+            handshakes_per_address=MAX_DATAGRAM_HANDSHAKES_PER_ADDRESS,
         )
         self._listening: dict[str, Any] = {}
         self._datagrams: DatagramSide | None = None

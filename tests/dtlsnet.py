@@ -15,6 +15,7 @@ from securerecv.net.tls import ClientDtls, ServerDtls
 from securerecv.net.transfers import StreamTransfers
 from securerecv.vault.keyring import Keyring
 from securerecv.wire.dtlsrecords import records
+from securerecv.wire.openings import OpeningBudget
 from securerecv.wire.records import RecordSession
 from securerecv.wire.verbs import Standing
 from tests.test_conversation import TERMS, House
@@ -32,7 +33,12 @@ class Net:
         path: says what becomes of a datagram to the server.
     """
 
-    def __init__(self, keyring: Keyring, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        gate: Gate | None = None,
+        budget: OpeningBudget | None = None,
+    ) -> None:
         self.house = House()
         self.gate = Gate() if gate is None else gate
         self.sent: dict[Address, deque[bytes]] = {}
@@ -40,7 +46,12 @@ class Net:
             keyring.certificate, keyring.certificate_key, self.house.clock.seconds
         )
         self.server = DtlsServer(
-            tls, self.gate, self._converse, self._send, self.house.clock
+            tls,
+            self.gate,
+            self._converse,
+            self._send,
+            self.house.clock,
+            budget or OpeningBudget(cost_s=0.0),
         )
 
     def _converse(

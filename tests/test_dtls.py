@@ -19,6 +19,11 @@ from securerecv.net.gate import Gate
 from securerecv.net.outbox import Address
 from securerecv.net.tls import COOKIE_PERIOD_S, DATAGRAM_BYTES
 from securerecv.vault.keyring import open_keyring
+from securerecv.wire.openings import (
+    HANDSHAKE_COST_S,
+    HANDSHAKE_SHARE_PER_ADDRESS,
+    for_handshakes,
+)
 from tests.dtlsnet import Client, Net
 from tests.test_conversation import TOTAL
 
@@ -259,6 +264,25 @@ class HandshakeTests(DtlsTests):
         assert last is not None
         last.finish()
         self.assertTrue(last.hear().startswith("* securerecv/1 ready"))
+
+    def test_too_many_handshakes(self) -> None:
+        """One address begins so many a second; others, and the patient, get theirs."""
+        net = Net(self.keyring, budget=for_handshakes())
+        clients = [Client(net, ("192.0.2.1", port)) for port in range(1, 500)]
+        hellos = [(client, client.begin()) for client in clients]
+        begun = 0
+        for client, hello in hellos:
+            client.deliver(hello)
+            begun += client.drops[-1] is None
+        most = HANDSHAKE_SHARE_PER_ADDRESS / HANDSHAKE_COST_S
+        self.assertAlmostEqual(begun / most, 1, places=2)
+        late, hello = hellos[-1]
+        self.assertEqual(late.drops[-1], DtlsDrop.OVER_BUDGET)
+        net.enter(THERE)
+        net.house.clock.advance(1)
+        late.deliver(hello)
+        late.finish()
+        self.assertIn("ready", late.hear())
 
     def test_endless_handshake(self) -> None:
         """A handshake has only so many datagrams."""

@@ -157,6 +157,22 @@ class ArrivalTests(SynchronousTestCase):
         four = Connection(gate).arrive()
         self.assert_gone([one], [done, two, three, four])
 
+    def test_handshakes_of_one_address(self) -> None:
+        """One address cannot push out others' handshakes by beginning many."""
+        gate = Gate(handshakes=4, handshakes_per_address=2)
+        done = Connection(gate).say_hello()
+        one, two = Connection(gate).arrive(), Connection(gate).arrive()
+        self.assertFalse(gate.arrive(Connection(gate)))
+        others = [Connection(gate, "there").arrive() for _ in range(2)]
+        self.assertFalse(gate.arrive(Connection(gate)))
+        gate.shook_hands(one)
+        three = Connection(gate).arrive()
+        gate.leave(two)
+        gate.leave(two)
+        four = Connection(gate).arrive()
+        self.assertFalse(gate.arrive(Connection(gate)))
+        self.assert_gone([], [done, one, three, four, *others])
+
     def test_gone_is_gone(self) -> None:
         """Who had to make way cannot come back by shaking hands."""
         gate = Gate(total=1)

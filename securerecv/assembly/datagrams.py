@@ -20,7 +20,7 @@ from securerecv.vault import seen
 from securerecv.vault.keyring import Keyring
 from securerecv.wire.budget import Budget
 from securerecv.wire.drops import DropReason
-from securerecv.wire.openings import OpeningBudget, reserve
+from securerecv.wire.openings import OpeningBudget, for_handshakes, reserve
 from securerecv.wire.records import RecordSession
 from securerecv.wire.replay import ReplayMemory
 from securerecv.wire.sealed import SealedReceiver
@@ -69,7 +69,9 @@ class DatagramSide:
         self._seconds = seconds
         tls = ServerDtls(keyring.certificate, keyring.certificate_key, seconds)
         self.server = UdpServer(settings.data, reactor)
-        self._dtls = DtlsServer(tls, gate, converse, self.server.send, reactor)
+        self._dtls = DtlsServer(
+            tls, gate, converse, self.server.send, reactor, for_handshakes()
+        )
         self.server.handle(Kind.DTLS, self._dtls.received_together)
         key = keyring.sealing_key.private_bytes_raw()
         self._sealed = SealedDesk(

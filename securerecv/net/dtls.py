@@ -16,6 +16,7 @@ from typing import Protocol
 from OpenSSL import SSL
 from twisted.internet.interfaces import IReactorTime
 
+from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation, Pipe
 from securerecv.net.dtlspeer import Peer, Sender, taken_from
 from securerecv.net.gate import Gate
@@ -28,6 +29,7 @@ from securerecv.wire.dtlsrecords import (
     is_of_handshake,
     random_of_hello,
 )
+from securerecv.wire.openings import OpeningBudget
 from securerecv.wire.verbs import Standing
 
 
@@ -45,6 +47,9 @@ class DtlsDrop(Enum):
 
     NO_CONVERSATION = "no-conversation"
     """Nobody has a conversation, or shakes hands, from that address."""
+
+    OVER_BUDGET = "over-budget"
+    """Handshakes that are begun take too much time; the client tries again."""
 
     NO_ROOM = "no-room"
     """Too many conversations, or handshakes that take too long."""
@@ -71,7 +76,8 @@ class DtlsServer:
         gate: how many there may be.
         converse: begins a conversation with a peer whose handshake is done.
         send: sends datagrams.
-        clock: calls later.
+        clock: tells the time and calls later.
+        budget: for handshakes.
     """
 
     def __init__(
@@ -81,8 +87,11 @@ class DtlsServer:
         converse: Converse,
         send: Sender,
         clock: IReactorTime,
+        budget: OpeningBudget,
     ) -> None:
         self.send = send
+        self._seconds = clock.seconds
+        self._budget = budget
         self.call_later = clock.callLater
         self._tls = tls
         self._gate = gate
@@ -144,6 +153,8 @@ class DtlsServer:
         except SSL.WantReadError:
             return self._ask_for_cookie(address)
         self._listener = self._tls.connection()
+        if not self._budget.take(host_of(address[0]), self._seconds()):
+            return DtlsDrop.OVER_BUDGET
         before = self._shaking_hands.get(address)
         if before is not None:
             before.vanish()

@@ -46,6 +46,8 @@ class Gate:
         total: connections at once.
         per_address: of these from one address.
         handshakes: of these still shaking hands.
+        handshakes_per_address: of these from one address; what comes beyond
+            that does not get in.
     """
 
     def __init__(
@@ -53,16 +55,19 @@ class Gate:
         total: int = MAX_CONNECTIONS,
         per_address: int = MAX_CONNECTIONS_PER_ADDRESS,
         handshakes: int = MAX_HANDSHAKES,
+        handshakes_per_address: int = MAX_HANDSHAKES,
     ) -> None:
         self.total = total
         self._per_address = per_address
         self._handshakes = handshakes
+        self._handshakes_per_address = handshakes_per_address
         # Dictionaries for their order: the first has been there for longest.
         self._inside: dict[Guest, None] = {}
         self._shaking_hands: dict[Guest, None] = {}
         self._newcomers: dict[Guest, None] = {}
         self._anonymous: dict[Guest, None] = {}
         self._by_address: Counter[str] = Counter()
+        self._shaking_by_address: Counter[str] = Counter()
         self._emptied: Deferred[None] | None = None
 
     def __len__(self) -> int:
@@ -76,6 +81,8 @@ class Gate:
         Returns:
             False if there is no room; then the guest is not counted.
         """
+        if self._shaking_by_address[guest.address] >= self._handshakes_per_address:
+            return False
         if len(self._shaking_hands) >= self._handshakes:
             self._make_room(self._shaking_hands)
         if not self._has_room_for(guest.address):
@@ -87,6 +94,7 @@ class Gate:
         self._by_address[guest.address] += 1
         self._inside[guest] = None
         self._shaking_hands[guest] = None
+        self._shaking_by_address[guest.address] += 1
         return True
 
     def move(self, guest: Guest, address: str) -> bool:
@@ -107,8 +115,16 @@ class Gate:
 
     def shook_hands(self, guest: Guest) -> None:
         """Note that a handshake has finished."""
-        if self._shaking_hands.pop(guest, self) is None:
+        if self._stop_shaking(guest):
             self._newcomers[guest] = None
+
+    def _stop_shaking(self, guest: Guest) -> bool:
+        if self._shaking_hands.pop(guest, self) is not None:
+            return False
+        self._shaking_by_address[guest.address] -= 1
+        if not self._shaking_by_address[guest.address]:
+            del self._shaking_by_address[guest.address]
+        return True
 
     def came_in(self, guest: Guest, standing: Standing) -> None:
         """
@@ -124,7 +140,7 @@ class Gate:
 
     def leave(self, guest: Guest) -> None:
         """Note that somebody has gone, or is about to."""
-        self._shaking_hands.pop(guest, None)
+        self._stop_shaking(guest)
         self._newcomers.pop(guest, None)
         self._anonymous.pop(guest, None)
         if self._inside.pop(guest, self) is not None:
