@@ -485,6 +485,16 @@ class BudgetTests(SynchronousTestCase):
         first.give_back(20)
         self.assertEqual((budget.left, first.left), (20, 20))
 
+    def test_nobody_is_remembered(self) -> None:
+        """An address that holds nothing, or never did, takes no memory."""
+        budget = Budget(100)
+        for count in (0, 7):
+            share = budget.share_of(f"sends {count}")
+            self.assertTrue(share.take(count))
+            self.assertEqual(len(budget._held), count > 0)
+            share.give_back(count)
+            self.assertEqual(len(budget._held), 0)
+
     def test_posts_take(self) -> None:
         """A post holds as much of the budget as its body is long."""
         for data in (

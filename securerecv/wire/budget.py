@@ -1,7 +1,5 @@
 """A shared allowance of bytes that are held for peers."""
 
-from collections import Counter
-
 _SHARE = 4
 """One holder may have a quarter of what there is, and the others the rest."""
 
@@ -21,7 +19,7 @@ class Budget:
     def __init__(self, total_bytes: int) -> None:
         self._left = total_bytes
         self._most = total_bytes // _SHARE
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
 
     @property
     def left(self) -> int:
@@ -34,22 +32,23 @@ class Budget:
 
     def left_for(self, holder: str) -> int:
         """Bytes that a holder may still take."""
-        return min(self._left, self._most - self._held[holder])
+        return min(self._left, self._most - self._held.get(holder, 0))
 
     def take(self, count: int, holder: str) -> bool:
         """Take bytes; False, and nothing taken, when there are not enough."""
         if count > self.left_for(holder):
             return False
-        self._left -= count
-        self._held[holder] += count
+        if count:  # else who has sent nothing yet would be remembered
+            self._left -= count
+            self._held[holder] = self._held.get(holder, 0) + count
         return True
 
     def give_back(self, count: int, holder: str) -> None:
         """Return bytes that were taken."""
         self._left += count
-        self._held[holder] -= count
-        if not self._held[holder]:
-            del self._held[holder]
+        held = self._held.pop(holder, 0) - count
+        if held:
+            self._held[holder] = held
 
 
 class Share:
