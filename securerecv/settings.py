@@ -56,6 +56,9 @@ class Settings:
     signatures: Path = Path("/var/lib/clamav")
     max_message: int = 1024 * 1024
     max_file: int = 100 * 1024 * 1024
+    file_retention: int = 7
+    box_bytes: int = 1024 * 1024 * 1024
+    keep_free: int = 256 * 1024 * 1024
     cert: Path | None = None
     key: Path | None = None
     store: str = ""
@@ -190,6 +193,8 @@ def _off(written: str) -> bool:
 
 MAX_KEEP = 1000
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_RETENTION_DAYS = 36500
+MAX_DISK_BYTES = 1 << 50
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -243,6 +248,24 @@ OPTIONS: tuple[Option, ...] = (
         _number(1, MAX_SCANNED_BYTES),
         "BYTES",
         "the largest file taken ({})",
+    ),
+    Option(
+        "file-retention",
+        _number(1, MAX_RETENTION_DAYS),
+        "DAYS",
+        "how long files are kept ({})",
+    ),
+    Option(
+        "box-bytes",
+        _number(1, MAX_DISK_BYTES),
+        "BYTES",
+        "the files of one box together ({})",
+    ),
+    Option(
+        "keep-free",
+        _number(0, MAX_DISK_BYTES),
+        "BYTES",
+        "room on the disk that files leave free ({})",
     ),
     Option(
         "cert", _path, "FILE", "a TLS certificate chain, PEM (else one is self-made)"

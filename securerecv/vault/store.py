@@ -19,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from securerecv.errors import ErrorCode, PeerError, StorageError
 from securerecv.names import id_of
-from securerecv.vault import accounts, boxes, files
+from securerecv.vault import accounts, boxes
 from securerecv.vault.accounts import Account
 from securerecv.vault.arrivals import Arrivals, Group, Refusals
 from securerecv.vault.boxes import SealedMessage
@@ -149,22 +149,17 @@ class Store:
         """
         return self.query(self._open_one, account, key, message_id)
 
-    def drop(self, account: Account, item_id: str) -> "Deferred[bytes | None]":
+    def drop(self, account: Account, message_id: str) -> "Deferred[None]":
         """
-        Delete one message, or the row of one file, for good.
+        Delete one message for good.
 
         Returns:
-            Fires after the commit, with the id of the file if it was one; fails
-            with `PeerError` ``no-such-id``.
+            Fires after the commit; fails with `PeerError` ``no-such-id``.
         """
 
-        def work(connection: Connection) -> bytes | None:
-            wanted = _id_bytes(item_id)
-            if files.drop(connection, account.id, wanted):
-                return wanted
-            if not boxes.drop(connection, account.id, wanted):
+        def work(connection: Connection) -> None:
+            if not boxes.drop(connection, account.id, _id_bytes(message_id)):
                 raise _no_such_id()
-            return None
 
         return self.write(work)
 

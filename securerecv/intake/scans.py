@@ -1,0 +1,238 @@
+"""
+Having files scanned, a few at once, and again where nothing could be found out.
+
+What waits is in the store, so a restart forgets none of it.
+"""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from securerecv.errors import StorageError
+from securerecv.intake.uploads import Run
+from securerecv.intake.verdicts import Verdicts
+from securerecv.interfaces import Scanner, Verdict, VerdictKind
+from securerecv.limits import HELD_AGAIN_AFTER_S, MAX_HELD_AGAIN_AFTER_S, MAX_SCANS
+from securerecv.vault import files
+from securerecv.vault.blobs import Blobs
+from securerecv.vault.filekeys import FileDetails, FileKeys
+from securerecv.vault.filereader import FileReader
+from securerecv.vault.files import StoredFile
+from securerecv.vault.store import Store
+from securerecv.wire.filelines import FileState
+
+_log = Logger()
+
+
+@define
+class _Again:
+    """When a held file is scanned again."""
+
+    delay_s: float
+    call: IDelayedCall
+
+
+class Scans:
+    """
+    The files that wait for a verdict.
+
+    Args:
+        store: where files are kept.
+        blobs: where their content is.
+        keys: opens those that were not scanned yet.
+        scanner: looks at them.
+        run: calls something in a thread.
+        verdicts: acts on what is found.
+        reactor: calls later.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        keys: FileKeys,
+        scanner: Scanner,
+        run: Run,
+        verdicts: Verdicts,
+        reactor: Any,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._keys = keys
+        self._scanner = scanner
+        self._run = run
+        self._verdicts = verdicts
+        self._reactor = reactor
+        self._places = DeferredSemaphore(MAX_SCANS)
+        # Whoever fetches a file does not wait for all that came in.
+        self._places_for_owners = DeferredSemaphore(1)
+        self._under_way: dict[bytes, list[Deferred[None]]] = {}
+        self._again: dict[bytes, _Again] = {}
+        self._lasting: set[bytes] = set()
+        self._stopped = False
+
+    @inlineCallbacks
+    def start(self) -> Generator[Any, Any, None]:
+        """Go on with everything that waits."""
+        self._scanner.when_back(self._is_back)
+        waiting = yield self._store.query(files.unscanned, self._blobs.place)
+        for file_id in waiting:
+            self.add(file_id)
+
+    def stop(self) -> None:
+        """Begin no more; what is not done yet is done after the next start."""
+        self._stopped = True
+        for again in self._again.values():
+            again.call.cancel()
+        self._again.clear()
+
+    def add(self, file_id: bytes) -> None:
+        """Have a file scanned that waits for it in the store."""
+        if file_id not in self._under_way:
+            self._under_way[file_id] = []
+            done = self._places.run(self._scan, file_id)
+            done.addErrback(self._failed, file_id)
+            done.addCallback(self._over, file_id)
+
+    def wait(self, file_id: bytes, timeout_s: float) -> "Deferred[None]":
+        """Wait until a scan is over, but not longer than that."""
+        done: Deferred[None] = Deferred()
+        waiting = self._under_way.get(file_id)
+        if waiting is None:
+            done.callback(None)
+            return done
+        waiting.append(done)
+
+        def give_up() -> None:
+            if done in waiting:
+                waiting.remove(done)
+                done.callback(None)
+
+        late = self._reactor.callLater(timeout_s, give_up)
+
+        def in_time(_: None) -> None:
+            if late.active():
+                late.cancel()
+
+        return done.addCallback(in_time)
+
+    def again_for_owner(
+        self, stored: StoredFile, details: FileDetails
+    ) -> "Deferred[Verdict]":
+        """
+        Scan a clean file once more because there are other signatures now.
+
+        Args:
+            stored: the file.
+            details: opened by its owner.
+
+        Returns:
+            The verdict, after it has been acted on: unless the file is clean it may
+            not be had, though one that is held stays where it is.
+        """
+        return self._places_for_owners.run(self._scan_again, stored, details)
+
+    # -- one scan -------------------------------------------------------------
+
+    @inlineCallbacks
+    def _scan(self, file_id: bytes) -> Generator[Any, Any, None]:
+        if self._stopped:
+            return
+        stored: StoredFile | None = yield self._store.query(files.load, file_id)
+        if stored is None or stored.sealed_for_server is None:
+            return
+        details = self._keys.open(file_id, stored.lookup, stored.sealed_for_server)
+        verdict: Verdict | None = None
+        if stored.state is FileState.HELD:
+            # Cheaper than to decrypt it for nobody.
+            version = yield self._scanner.database_version()
+            if version is None:
+                verdict = Verdict(VerdictKind.HELD, details.why)
+        if verdict is None:
+            verdict = yield self._look_at(stored, details)
+        if self._is_stopped():
+            return
+        is_held = yield self._verdicts.act(stored, details, verdict)
+        if is_held and verdict.is_lasting:
+            self._lasting.add(file_id)
+        elif is_held:
+            self._scan_later(file_id)
+
+    @inlineCallbacks
+    def _scan_again(
+        self, stored: StoredFile, details: FileDetails
+    ) -> Generator[Any, Any, Verdict]:
+        verdict: Verdict = yield self._look_at(stored, details)
+        yield self._verdicts.act_again(stored, details, verdict)
+        return verdict
+
+    @inlineCallbacks
+    def _look_at(
+        self, stored: StoredFile, details: FileDetails
+    ) -> Generator[Any, Any, Verdict]:
+        """Open a file into memory, where no disk sees it, and have it scanned."""
+
+        def copy() -> int:
+            reader = FileReader(self._blobs, stored.id, details.key, stored.size)
+            try:
+                return reader.copy_to_memory()
+            finally:
+                reader.close()
+
+        try:
+            descriptor = yield self._run(copy)
+        except StorageError as error:
+            _log.error("a file cannot be scanned: {words}", words=str(error))
+            return Verdict(VerdictKind.HELD, str(error))
+        try:
+            verdict: Verdict = yield self._scanner.scan(descriptor, stored.size)
+        finally:
+            os.close(descriptor)
+        return verdict
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
+    # -- trying again -------------------------------------------------------------
+
+    def _scan_later(self, file_id: bytes) -> None:
+        if self._stopped:
+            return
+        before = self._again.get(file_id)
+        delay_s = HELD_AGAIN_AFTER_S
+        if before is not None:
+            delay_s = min(2 * before.delay_s, MAX_HELD_AGAIN_AFTER_S)
+        call = self._reactor.callLater(delay_s, self.add, file_id)
+        self._again[file_id] = _Again(delay_s, call)
+
+    def _is_back(self) -> None:
+        """Scan at once what was held because the scanner could not be reached."""
+        waiting = [*self._again, *self._lasting]
+        self._lasting.clear()
+        for file_id in waiting:
+            self._forget_delay(file_id)
+            self.add(file_id)
+
+    def _forget_delay(self, file_id: bytes) -> None:
+        again = self._again.pop(file_id, None)
+        if again is not None and again.call.active():
+            again.call.cancel()
+
+    def _failed(self, failure: Failure, file_id: bytes) -> None:
+        """Leave a file as it is when the store failed, and try again."""
+        _log.failure("a file could not be scanned", failure=failure)
+        self._scan_later(file_id)
+
+    def _over(self, _: object, file_id: bytes) -> None:
+        again = self._again.get(file_id)
+        if again is not None and not again.call.active():
+            # It is not held any more.
+            del self._again[file_id]
+        for done in self._under_way.pop(file_id):
+            done.callback(None)
