@@ -47,7 +47,7 @@ $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/installed-for-bench: $(VENV)/made setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-for-tests: $(VENV)/made setup.cfg pyproject.toml

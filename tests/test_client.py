@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ from securerecv.client.errors import (
     UnreachableError,
     UntrustedServerError,
 )
+from securerecv.client.incoming import Incoming
 from securerecv.client.keepalive import PING_INTERVAL_S, keep_alive
 from securerecv.client.knownservers import KnownServers, default_path
 from securerecv.client.tcp import CONNECT_TIMEOUT_S, TcpChannel
@@ -40,7 +43,7 @@ from securerecv.net.tls import ClientTls, ServerTls
 from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.vault.certificates import self_made_certificate
-from securerecv.wire.lines import Message, piece
+from securerecv.wire.lines import Answer, Message, piece
 from securerecv.wire.replies import NotUnderstoodError
 from securerecv.wire.session import Terms
 from tests.support import add_accounts, new_folder, start_receiver
@@ -293,6 +296,91 @@ class ScriptedTests(SynchronousTestCase):
         self.pump.flush()
         failure = self.failureResultOf(deferred, kind)
         self.assertIn(words, str(failure.value))
+
+    # -- files --------------------------------------------------------------------
+
+    def put(self, read: Callable[[int], bytes], size: int = 5) -> Deferred[Answer]:
+        """Begin to send a file."""
+        self.client()
+
+        class From:
+            """Where it is sent from."""
+
+            def __init__(self) -> None:
+                self.size = size
+
+            def read(self, offset: int, _size: int) -> bytes:
+                """Read."""
+                return read(offset)
+
+            def sent(self, count: int) -> None:
+                """Take no notice."""
+
+        sent = self.channel.upload("PUT", From())
+        self.pump.flush()
+        return sent
+
+    def test_sent_too_early(self) -> None:
+        """A server that answers before it has all of a file is left."""
+
+        def answer_now(_offset: int) -> bytes:
+            self.channel.dataReceived(b"#1 -ERR full no room\n")
+            return b"x"
+
+        sent = self.put(answer_now)
+        self.say(b"#1 +OK go 1 0\n")
+        self.fails(sent, DisconnectedError, "before it had all of the file")
+
+    def test_wants_what_is_not_there(self) -> None:
+        """A server that wants more than there is is left."""
+        for words in (b"go 1 6", b"go 1", b"gone"):
+            sent = self.put(lambda _: b"x")
+            self.say(b"#1 +OK %b\n" % words)
+            self.pump.flush()
+            self.failureResultOf(sent, NotUnderstoodError)
+
+    def test_silent_behind_a_file(self) -> None:
+        """A server that has a file has time to answer, for each of its bytes."""
+        size = 10 * MIN_PAYLOAD_BYTES_PER_S
+        sent = self.put(lambda offset: bytes(size - offset), size)
+        self.advance(ANSWER_TIMEOUT_S - 1)
+        self.say(b"#1 +OK go 1 0\n")
+        self.assertEqual(len(self.script.heard), len(b"#1 PUT\n") + size)
+        self.advance(ANSWER_TIMEOUT_S + 9)
+        self.assertNoResult(sent)
+        self.advance(2)
+        self.fails(sent, DisconnectedError, "did not answer within 70 seconds")
+
+    def test_receipts(self) -> None:
+        """Nonsense about a file is noticed."""
+        for words in (b"received", b"received 1 eaten", b"no"):
+            client = self.client()
+            sent = client.put("bob", BytesIO(b""), "x")
+            self.pump.flush()
+            self.say(b"#1 +OK go 1 0\n")
+            self.say(b"#1 +OK %b\n" % words)
+            self.failureResultOf(sent, NotUnderstoodError)
+
+    def test_lists(self) -> None:
+        """Nonsense in a list of files is noticed; reasons find their files."""
+        file = b"FILE 1 held 5 %b bob 2020-01-01T00:00:00.000Z a b" % (b"0" * 64)
+        for line in (b"FILE 1", b"WHY", file.replace(b"held", b"eaten")):
+            listed = self.client().files()
+            self.say(b"#1 * %b\n#1 +OK 1 files\n" % line)
+            self.failureResultOf(listed, NotUnderstoodError)
+        listed = self.client().files()
+        self.say(b"#1 * %b\n#1 * WHY 1 so it is\n#1 * WHY 2 x\n#1 +OK 1 files\n" % file)
+        [record] = self.successResultOf(listed)
+        self.assertEqual((record.name, record.why), ("a b", "so it is"))
+
+    def test_nonsense_before_content(self) -> None:
+        """A file that is not described, or ends before it begins, is not taken."""
+        for words in (b"5 x", b"0 %b x" % (b"0" * 64), b"x"):
+            into = Incoming(BytesIO())
+            into.offset = 1
+            fetched = self.client().get("1", into)
+            self.say(b"#1 +OK %b\n" % words)
+            self.failureResultOf(fetched, NotUnderstoodError)
 
     # -- the beginning ------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -308,6 +309,14 @@ class TalkTests(ReceiverTests):
         large = (await client.last())[1]
         self.assertEqual(large, pushed[1])
         self.assertEqual(await client.read(large.id), large)
+
+    async def test_files(self) -> None:
+        """Files do not travel over UDP, and the talk goes on."""
+        client = await self.alice()
+        for asked in (client.put("bob", BytesIO(b""), "x"), client.get("1", BytesIO())):
+            error = await failing(asked, PeerError)
+            self.assertIs(error.code, ErrorCode.NOT_ALLOWED)
+        await client.ping()
 
     async def test_largest_request(self) -> None:
         """A record is filled to its end; one byte more is refused and not sent."""

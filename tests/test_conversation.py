@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from twisted.cred.checkers import (
     AllowAnonymousAccess,
@@ -99,8 +99,8 @@ class SlowDoor:
 class House:
     """A desk with all that belongs to it, but without a database."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Any = None) -> None:
+        self.clock = Clock() if clock is None else clock
         self.budget = allowance(TOTAL)
         self.announcer = Announcer()
         self.files = MemoryFiles()

@@ -99,6 +99,14 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual([post.body for post in posts.items], [b"abc"])
         self.assertEqual(self.store(), ["+OK 0101010101010101\n+OK pong\n"])
 
+    def test_files(self) -> None:
+        """A file's content fits into no record, so it is refused here."""
+        digest = "0" * 64
+        for request in (f"PUT bob 5 {digest} x", "GET 1"):
+            (answer,) = self.put(f"#f {request}")
+            self.assertTrue(answer.startswith("#f -ERR not-allowed "), answer)
+        self.assertEqual(self.commands, [])
+
     def test_payload(self) -> None:
         """A payload is in the record of its line, and the record ends it."""
         for record in (

@@ -15,6 +15,7 @@ from securerecv.wire.lines import Answer, Message, piece, refusal
 from securerecv.wire.replies import (
     MAX_GREETING_LINES,
     MAX_REPLY_LINE_BYTES,
+    Content,
     Event,
     Greeting,
     Limits,
@@ -86,6 +87,47 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     """Cut a stream; places beyond its end count from its beginning again."""
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
     return [stream[start:end] for start, end in pairwise(edges)]
+
+
+class ContentTests(SynchronousTestCase):
+    """Files that follow an answer."""
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=60), st.lists(st.integers(0, 4000), max_size=12))
+    def test_cuts(self, content: bytes, places: list[int]) -> None:
+        """Content comes out whole, and what is behind it too, however it is cut."""
+        stream = GREETING + b"#1 +OK\n" + content + b"#2 +OK\n! x\n"
+        understood = Replies()
+        heard = b""
+        others: list[Event] = []
+        for part in cut(stream, places):
+            understood.receive(part)
+            while (event := understood.next_event()) is not None:
+                if isinstance(event, Content):
+                    heard += event.data
+                    continue
+                others.append(event)
+                if isinstance(event, Replied) and event.tag == "#1":
+                    understood.expect_content(len(content))
+        assert heard == content
+        assert [repr(event) for event in others[1:]] == [
+            repr(Replied("#1", Answer())),
+            repr(Replied("#2", Answer())),
+            repr(Pushed("x")),
+        ]
+
+    def test_uncopied(self) -> None:
+        """What comes in one piece is given as a view of that very piece."""
+        understood = Replies()
+        understood.receive(GREETING)
+        understood.next_event()
+        understood.expect_content(2000)
+        data = bytes(1000)
+        understood.receive(data)
+        event = understood.next_event()
+        assert isinstance(event, Content)
+        assert isinstance(event.data, memoryview)
+        self.assertIs(event.data.obj, data)
 
 
 class StreamTests(SynchronousTestCase):

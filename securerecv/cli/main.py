@@ -33,7 +33,10 @@ COMMANDS = {
     ),
     "send": ("securerecv.cli.talk:send", "Send a message."),
     "last": ("securerecv.cli.talk:last", "Show the last messages in your box."),
-    "watch": ("securerecv.cli.talk:watch", "Show messages as they come in."),
+    "put": ("securerecv.cli.files:put", "Send a file."),
+    "files": ("securerecv.cli.files:files", "List the files in your box."),
+    "get": ("securerecv.cli.files:get", "Fetch a file from your box."),
+    "watch": ("securerecv.cli.talk:watch", "Show messages and files as they come in."),
     "doctor": (
         "securerecv.cli.doctor:doctor",
         "Check a server's data folder and say what to mend.",

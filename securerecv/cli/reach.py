@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import field, frozen
+from attrs import define, field
 
 from securerecv.cli.prompts import (
     ask_secret,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NOT_IN_NAMES = re.compile(r"[\x00-\x20\x7f]")
 
 
-@frozen
+@define
 class Way:
     """
     How to get to a server.
@@ -35,7 +35,7 @@ class Way:
         server: where it is.
         pins: the keys it may have; none when known servers decide.
         user: who logs in, or None for an anonymous session.
-        password: None when it must be asked for.
+        password: None until it was asked for, when it must be.
         udp: whether to get there over UDP and DTLS.
     """
 
@@ -164,6 +164,7 @@ async def enter(reactor: Any, way: Way) -> tuple["Client", str | None]:
         who = visible_line(f"{way.user} on {way.server}")
         instead = f"--password-stdin or {PASSWORD_VARIABLE}"
         password = ask_secret("password", f" of {who}", instead=instead)
+        way.password = password
     await client.login(way.user, password)
     return client, None
 

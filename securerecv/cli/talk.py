@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,11 +13,14 @@ from securerecv.cli.loop import run
 from securerecv.cli.reach import Way, enter, leave, way, with_way, word
 from securerecv.cli.sealed import Sealing, send_sealed, with_sealing
 from securerecv.cli.show import refuse_large, show, show_json, show_raw
+from securerecv.cli.showfile import show_file, show_file_json
 from securerecv.cli.terminal import visible_line
 from securerecv.settings import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from securerecv.wire.lines import Message
+
+Item = TypeVar("Item")
 
 
 @click.command()
@@ -124,7 +127,7 @@ def last(*, count: int | None, as_json: bool, raw: bool, **options: Any) -> None
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def watch(*, as_json: bool, **options: Any) -> None:
     """
-    Show messages on SERVER as they come in, until Ctrl-C.
+    Show messages and files on SERVER as they come in, until Ctrl-C.
 
     SERVER is HOST or HOST:PORT.  Without --user the session is anonymous: its
     address, and how to send to it, are shown first.
@@ -137,7 +140,9 @@ def _watcher(road: Way, *, as_json: bool) -> Callable[[Any], Any]:
         from securerecv.client.keepalive import keep_alive
 
         client, address = await enter(reactor, road)
-        await client.watch(_now(show_json if as_json else show))
+        on_message = show_json if as_json else show
+        on_file = show_file_json if as_json else show_file
+        await client.watch(_now(on_message), _now(on_file))
         if address is not None:
             _show_address(road, address, client.pin, as_json=as_json)
         elif sys.stderr.isatty():
@@ -149,11 +154,11 @@ def _watcher(road: Way, *, as_json: bool) -> Callable[[Any], Any]:
     return work
 
 
-def _now(printer: "Callable[[Message], None]") -> "Callable[[Message], None]":
+def _now(printer: Callable[[Item], None]) -> Callable[[Item], None]:
     """Print at once, not when much has gathered."""
 
-    def print_now(message: "Message") -> None:
-        printer(message)
+    def print_now(item: Item) -> None:
+        printer(item)
         sys.stdout.flush()
 
     return print_now

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from securerecv.client.content import Sink, Source
+from securerecv.wire.filereplies import Found
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import Greeting, Pushed
 
@@ -51,6 +53,33 @@ class Channel(Protocol):
 
         Raises:
             MisuseError: the line is none, or too long.
+        """
+
+    def upload(self, line: str, source: Source) -> "Deferred[Answer]":
+        """
+        Send a file.
+
+        Args:
+            line: the ``PUT``, without tag and line end.
+            source: what it is sent from; read from where on the server says.
+
+        Returns:
+            Fires with the second answer.  Fails as `request` does, and with
+            what the source raises; that ends the conversation.
+        """
+
+    def download(self, line: str, sink: Sink) -> "Deferred[Found]":
+        """
+        Fetch a file.
+
+        Args:
+            line: the ``GET``, without tag and line end, for what is behind the
+                sink's offset.
+            sink: what it is received into.
+
+        Returns:
+            Fires when all of it is in the sink.  Fails as `request` does, and
+            with what the sink raises; that ends the conversation.
         """
 
     def close(self) -> None:

@@ -1,12 +1,27 @@
 """The client: one method for each request."""
 
+import os
 import re
 from collections.abc import Callable
+from typing import BinaryIO
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from securerecv.client.channel import LOGIN_TIMEOUT_S, Channel
+from securerecv.client.content import Progress
+from securerecv.client.incoming import Incoming, incoming_file
+from securerecv.client.outgoing import Outgoing, outgoing
 from securerecv.errors import ErrorCode, MisuseError, PeerError
+from securerecv.wire.filelines import FileRecord
+from securerecv.wire.filereplies import (
+    FileReceipt,
+    Found,
+    reason_of,
+    receipt_of,
+    record_of,
+    records_of,
+)
 from securerecv.wire.lines import Answer, Message
 from securerecv.wire.replies import Limits, NotUnderstoodError, Pushed, message_of
 
@@ -31,6 +46,8 @@ class Client:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._watcher: Callable[[Message], None] | None = None
+        self._file_watcher: Callable[[FileRecord], None] | None = None
+        self._last_file: FileRecord | None = None
         channel.pushed = self._pushed
 
     @property
@@ -116,23 +133,140 @@ class Client:
         return self._channel.request(line).addCallback(_one_message)
 
     def drop(self, message_id: str) -> "Deferred[None]":
-        """Delete one message of one's box."""
+        """Delete one message or file of one's box."""
         return self._channel.request(f"DROP {_word(message_id)}").addCallback(_done)
 
-    def watch(self, watcher: Callable[[Message], None]) -> "Deferred[None]":
+    def watch(
+        self,
+        on_message: Callable[[Message], None],
+        on_file: Callable[[FileRecord], None] | None = None,
+    ) -> "Deferred[None]":
         """
-        Be told of messages as they come in.
+        Be told of what comes in.
 
         Args:
-            watcher: called with each.  What it raises ends the conversation,
-                and comes out of `closed`.
+            on_message: called with each message.  What it raises ends the
+                conversation, and comes out of `closed`.
+            on_file: called with each file when it is complete, and again when
+                it was scanned; once more with the reason if it is infected or
+                held.  What it raises does the same.
         """
-        self._watcher = watcher
+        self._watcher = on_message
+        self._file_watcher = on_file
         return self._channel.request("WATCH").addCallback(_done)
 
     def unwatch(self) -> "Deferred[None]":
         """Be told no more."""
         return self._channel.request("UNWATCH").addCallback(_done)
+
+    # -- files ------------------------------------------------------------------
+
+    def put(
+        self,
+        to: str,
+        what: str | os.PathLike[str] | BinaryIO | Outgoing,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> "Deferred[FileReceipt]":
+        """
+        Send a file; one that was sent in part before is gone on with.
+
+        Sending the same again when it is complete sends nothing, and tells what
+        has become of it: at first, it may still be ``scanning``.
+
+        Args:
+            to: a user.
+            what: a path; an open file, binary and seekable; or a file that is
+                ready to be sent (`securerecv.client.outgoing.outgoing`), so that
+                it need not be read again for its SHA-256.
+            name: what it is to be called; else as the path.
+            progress: is told how far it is; not for what is ready already.
+
+        Returns:
+            Fires when the file is durable, which says nothing yet of the scan.
+            Also fails with OSError when it cannot be read.
+        """
+        return Deferred.fromCoroutine(self._put(_word(to), what, name, progress))
+
+    async def _put(
+        self,
+        to: str,
+        what: str | os.PathLike[str] | BinaryIO | Outgoing,
+        name: str | None,
+        progress: Progress | None,
+    ) -> FileReceipt:
+        if isinstance(what, Outgoing):
+            return await self._send_file(to, what)
+        with await outgoing(what, name, progress) as file:
+            return await self._send_file(to, file)
+
+    async def _send_file(self, to: str, file: Outgoing) -> FileReceipt:
+        most = self.limits.file
+        if file.size > most:
+            words = f"a file has at most {most} bytes, and this one {file.size}"
+            raise PeerError(ErrorCode.TOO_LARGE, words)
+        line = f"PUT {to} {file.size} {file.sha256} {file.name}"
+        answer = await self._channel.upload(line, file)
+        return receipt_of(answer.words)
+
+    def files(self) -> "Deferred[list[FileRecord]]":
+        """Fires with the files of one's box, oldest first."""
+        return self._channel.request("FILES").addCallback(_records)
+
+    def get(
+        self,
+        file_id: str,
+        place: str | os.PathLike[str] | BinaryIO | Incoming,
+        progress: Progress | None = None,
+        *,
+        force: bool = False,
+    ) -> "Deferred[Found]":
+        """
+        Fetch a clean file, or the body of a message, and check its SHA-256.
+
+        Args:
+            file_id: its id.
+            place: the path that it is to have; the folder that it is to be in,
+                under the name that the server says, made harmless; an open
+                file, binary and buffered; or what is ready to receive it
+                (`securerecv.client.incoming`).  In a folder, it is called
+                ``<id>.part`` until it is complete, and gone on with if it is
+                there already.
+            progress: is told how far it is; not for what is ready already.
+            force: whether it may take the place of another file.
+
+        Returns:
+            Fires when it is complete and in its place.  Also fails with
+            FileExistsError, with OSError when it cannot be written, and with
+            `DamagedFileError`.  If it fails when bytes are on their way, the
+            conversation is over.
+        """
+        return Deferred.fromCoroutine(
+            self._get(_word(file_id), place, progress, force=force)
+        )
+
+    async def _get(
+        self,
+        file_id: str,
+        place: str | os.PathLike[str] | BinaryIO | Incoming,
+        progress: Progress | None,
+        *,
+        force: bool,
+    ) -> Found:
+        if isinstance(place, str | os.PathLike):
+            made = await incoming_file(file_id, place, force=force, progress=progress)
+            try:
+                return await self._receive_file(file_id, made)
+            finally:
+                made.close()
+        if not isinstance(place, Incoming):
+            place = Incoming(place, progress)
+        return await self._receive_file(file_id, place)
+
+    async def _receive_file(self, file_id: str, file: Incoming) -> Found:
+        found = await self._channel.download(f"GET {file_id} {file.offset}", file)
+        file.finish()
+        return found
 
     # -- the conversation -------------------------------------------------------
 
@@ -158,8 +292,16 @@ class Client:
         return self._channel.closed()
 
     def _pushed(self, pushed: Pushed) -> None:
-        if self._watcher is not None and pushed.text.startswith("MSG "):
+        kind, _, _ = pushed.text.partition(" ")
+        if kind == "MSG" and self._watcher is not None:
             self._watcher(message_of(pushed.text, pushed.payload))
+        elif kind == "FILE" and self._file_watcher is not None:
+            self._last_file = record_of(pushed.text)
+            self._file_watcher(self._last_file)
+        elif kind == "WHY" and self._file_watcher is not None:
+            number, why = reason_of(pushed.text)
+            if self._last_file is not None and self._last_file.id == number:
+                self._file_watcher(evolve(self._last_file, why=why))
 
 
 def _word(text: str) -> str:
@@ -188,6 +330,10 @@ def _key_of(answer: Answer) -> bytes:
     if match is None:
         raise NotUnderstoodError("the server did not send an X25519 key")
     return bytes.fromhex(match[1])
+
+
+def _records(answer: Answer) -> list[FileRecord]:
+    return records_of(text for text, _ in answer.lines)
 
 
 def _messages(answer: Answer) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -18,6 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from securerecv.client.channel import ANSWER_TIMEOUT_S
+from securerecv.client.content import Sink, Source
+from securerecv.client.contentsender import ContentSender
 from securerecv.client.errors import (
     DisconnectedError,
     UnreachableError,
@@ -26,11 +29,13 @@ from securerecv.client.errors import (
 from securerecv.client.requests import encode
 from securerecv.client.tlswords import tls_words
 from securerecv.client.trust import Trust
-from securerecv.errors import SecurerecvError
+from securerecv.errors import PeerError, SecurerecvError
 from securerecv.limits import MIN_PAYLOAD_BYTES_PER_S
 from securerecv.net.tls import peer_pin
+from securerecv.wire.filereplies import Found, found_of, offset_of
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import (
+    Content,
     Event,
     Greeting,
     NotUnderstoodError,
@@ -43,13 +48,32 @@ CONNECT_TIMEOUT_S = 15.0
 """From the start to the server's greeting."""
 
 
+MAX_BYTES_UNDER_WAY = 4 << 20
+"""What the kernel may hold of a file that is all written (tcp(7), tcp_wmem)."""
+
+
 @define(eq=False)
 class _Waiting:
-    """A request that is not answered yet."""
+    """
+    A request that is not answered yet, or whose content is under way.
+
+    Attributes:
+        tag: with its ``#``.
+        data: its bytes.
+        patience_s: how long the server may be silent over it.
+        source: what is sent when the server says so.
+        sink: what receives the content behind the answer.
+        done: fires with the answer; behind a ``GET``, with what was found.
+        left: bytes of content that are to come.
+    """
 
     tag: str
+    data: bytes = field(repr=False)
     patience_s: float
-    answer: "Deferred[Answer]" = field(factory=Deferred)
+    source: Source | None = None
+    sink: Sink | None = None
+    done: "Deferred[Any]" = field(factory=Deferred)
+    left: int = 0
 
 
 @implementer(IHandshakeListener)
@@ -76,6 +100,10 @@ class TcpChannel(Protocol):
         self._give_up_at = clock.seconds() + CONNECT_TIMEOUT_S
         self._replies = Replies()
         self._waiting: deque[_Waiting] = deque()
+        self._unsent: deque[_Waiting] = deque()
+        self._uploading: _Waiting | None = None
+        self._is_sending = False
+        self._receive: Callable[[Content], None] = _ignore
         self._requests = 0
         self._alarm: IDelayedCall | None = None
         self._last_words = ""
@@ -93,20 +121,22 @@ class TcpChannel(Protocol):
         timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> "Deferred[Answer]":
         """See `securerecv.client.channel.Channel`."""
-        tag = f"#{self._requests + 1}"
-        data = encode(f"{tag} {line}", payload)
-        self._requests += 1
-        patience_s = timeout_s + len(payload or b"") / MIN_PAYLOAD_BYTES_PER_S
-        waiting = _Waiting(tag, patience_s)
-        if self._lost or self._reason is not None or self._closing:
-            waiting.answer.errback(self._reason or _over())
-            return waiting.answer
-        self._waiting.append(waiting)
-        if len(self._waiting) == 1:
-            self._be_patient()
-        transport: Any = self.transport
-        transport.write(data)
-        return waiting.answer
+        waiting = self._encode(line, payload)
+        size = len(payload or b"")
+        waiting.patience_s = timeout_s + size / MIN_PAYLOAD_BYTES_PER_S
+        return self._ask(waiting)
+
+    def upload(self, line: str, source: Source) -> "Deferred[Answer]":
+        """See `securerecv.client.channel.Channel`."""
+        waiting = self._encode(line)
+        waiting.source = source
+        return self._ask(waiting)
+
+    def download(self, line: str, sink: Sink) -> "Deferred[Found]":
+        """See `securerecv.client.channel.Channel`."""
+        waiting = self._encode(line)
+        waiting.sink = sink
+        return self._ask(waiting)
 
     def close(self) -> None:
         """See `securerecv.client.channel.Channel`."""
@@ -176,10 +206,61 @@ class TcpChannel(Protocol):
         if not self.ready.called:
             self.ready.errback(self._reason or _over())
         while self._waiting:
-            self._waiting.popleft().answer.errback(self._reason or _over())
+            self._waiting.popleft().done.errback(self._reason or _over())
         self._tell_closed()
 
-    # -- inside -----------------------------------------------------------------
+    # -- asking -----------------------------------------------------------------
+
+    def _encode(self, line: str, payload: bytes | None = None) -> _Waiting:
+        tag = f"#{self._requests + 1}"
+        waiting = _Waiting(tag, encode(f"{tag} {line}", payload), ANSWER_TIMEOUT_S)
+        self._requests += 1
+        return waiting
+
+    def _ask(self, waiting: _Waiting) -> "Deferred[Any]":
+        if self._lost or self._reason is not None or self._closing:
+            waiting.done.errback(self._reason or _over())
+            return waiting.done
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self._be_patient()
+        self._unsent.append(waiting)
+        self._send()
+        return waiting.done
+
+    def _send(self) -> None:
+        """Send what waits; behind a ``PUT``, only when its content is sent."""
+        transport: Any = self.transport
+        while self._unsent and self._uploading is None:
+            waiting = self._unsent.popleft()
+            transport.write(waiting.data)
+            if waiting.source is not None:
+                self._uploading = waiting
+
+    def _send_content(self, source: Source, offset: int) -> None:
+        if offset > source.size:
+            raise NotUnderstoodError("the server wants what is behind the file's end")
+        self._is_sending = True
+
+        def done() -> None:
+            self._is_sending = False
+            self._uploading = None
+            count = min(source.size - offset, MAX_BYTES_UNDER_WAY)
+            patience_s = ANSWER_TIMEOUT_S + count / MIN_PAYLOAD_BYTES_PER_S
+            self._waiting[0].patience_s = patience_s
+            self._be_patient()
+            self._send()
+
+        ContentSender(
+            self.transport,
+            source,
+            offset,
+            moved=self._be_patient,
+            done=done,
+            failed=self._abort,
+        ).start()
+
+    # -- hearing ----------------------------------------------------------------
 
     def _take(self, event: Event) -> None:
         match event:
@@ -194,6 +275,8 @@ class TcpChannel(Protocol):
                 self.pushed(event)
             case Replied():
                 self._answered(event)
+            case Content():
+                self._receive(event)
 
     def _answered(self, reply: Replied) -> None:
         if not isinstance(reply.result, Answer) and not reply.tag:
@@ -201,12 +284,48 @@ class TcpChannel(Protocol):
             raise reply.result
         if not self._waiting or reply.tag != self._waiting[0].tag:
             raise DisconnectedError("the server answered what was not asked")
-        waiting = self._waiting.popleft()
-        self._be_patient()
-        if isinstance(reply.result, Answer):
-            waiting.answer.callback(reply.result)
+        waiting = self._waiting[0]
+        if self._is_sending:
+            words = "the server answered before it had all of the file"
+            raise DisconnectedError(words)
+        if not isinstance(reply.result, Answer):
+            self._finish(reply.result)
+        elif waiting is self._uploading and waiting.source is not None:
+            self._send_content(waiting.source, offset_of(reply.result.words))
+        elif waiting.sink is not None:
+            self._begin_content(waiting, waiting.sink, found_of(reply.result.words))
         else:
-            waiting.answer.errback(reply.result)
+            self._finish(reply.result)
+
+    def _finish(self, result: Answer | Found | PeerError) -> None:
+        """Give the request whose turn it is what came of it."""
+        waiting = self._waiting.popleft()
+        if waiting is self._uploading:
+            self._uploading = None
+            self._send()
+        self._be_patient()
+        if isinstance(result, PeerError):
+            waiting.done.errback(result)
+        else:
+            waiting.done.callback(result)
+
+    def _begin_content(self, waiting: _Waiting, sink: Sink, found: Found) -> None:
+        waiting.left = found.size - sink.offset
+        if waiting.left < 0:
+            raise NotUnderstoodError("the server's file is too short")
+        sink.begin(found)
+        self._receive = partial(self._received, waiting, sink, found)
+        self._replies.expect_content(waiting.left)
+        if not waiting.left:
+            self._finish(found)
+
+    def _received(
+        self, waiting: _Waiting, sink: Sink, found: Found, content: Content
+    ) -> None:
+        sink.write(content.data)
+        waiting.left -= len(content.data)
+        if not waiting.left:
+            self._finish(found)
 
     def _be_patient(self) -> None:
         """Give the server time for the request whose turn it is."""
@@ -268,5 +387,5 @@ def _over() -> DisconnectedError:
     return DisconnectedError("the conversation is over")
 
 
-def _ignore(_: Pushed) -> None:
+def _ignore(_: Pushed | Content) -> None:
     """Take no notice."""

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from securerecv.client.channel import ANSWER_TIMEOUT_S
+from securerecv.client.content import Sink, Source
 from securerecv.client.errors import DisconnectedError, UnreachableError
 from securerecv.client.exchanges import Exchange, Exchanges
 from securerecv.client.requests import encode
@@ -16,6 +17,7 @@ from securerecv.errors import ErrorCode, PeerError, SecurerecvError
 from securerecv.net.tls import DATAGRAM_BYTES
 from securerecv.settings import Settings
 from securerecv.wire.dtlsrecords import OVERHEAD_BYTES
+from securerecv.wire.filereplies import Found
 from securerecv.wire.heardrecord import Heard, read_record
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import (
@@ -113,6 +115,24 @@ class UdpChannel:
             self._exchanges.add(exchange)
             self._send()
         return exchange.answer
+
+    def upload(self, line: str, source: Source) -> "Deferred[Answer]":
+        """
+        See `securerecv.client.channel.Channel`.
+
+        Raises:
+            PeerError: ``not-allowed``; files do not travel over UDP.
+        """
+        raise _no_files()
+
+    def download(self, line: str, sink: Sink) -> "Deferred[Found]":
+        """
+        See `securerecv.client.channel.Channel`.
+
+        Raises:
+            PeerError: ``not-allowed``; files do not travel over UDP.
+        """
+        raise _no_files()
 
     def close(self) -> None:
         """See `securerecv.client.channel.Channel`."""
@@ -257,6 +277,10 @@ def _usual_limits() -> Limits:
     """Give what a server takes whose operator changed nothing."""
     usual = Settings()
     return Limits(usual.max_message, usual.max_file, usual.keep, usual.anonymous)
+
+
+def _no_files() -> PeerError:
+    return PeerError(ErrorCode.NOT_ALLOWED, "files travel over TCP: use it for this")
 
 
 def _over() -> DisconnectedError:

@@ -100,7 +100,19 @@ class Pushed:
     payload: bytes | None = field(default=None, repr=False)
 
 
-Event = Greeting | Replied | Pushed
+@frozen
+class Content:
+    """
+    Bytes of a file that follow an answer.
+
+    Attributes:
+        data: they, uncopied where that is possible.
+    """
+
+    data: bytes | memoryview = field(repr=False)
+
+
+Event = Greeting | Replied | Pushed | Content
 
 
 @define
@@ -121,10 +133,19 @@ class Replies:
         self._answer: _Open | None = None
         self._announced: tuple[str, str, str] | None = None
         self._payload_bytes = 0
+        self._content_left = 0
+        self._content = b""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the server; `next_event` says what they mean."""
-        self._data += data
+        if self._content_left and not self._data and not self._content:
+            self._content = data
+        else:
+            self._data += data
+
+    def expect_content(self, size: int) -> None:
+        """Take so many bytes for content: they follow the answer that came last."""
+        self._content_left = size
 
     def next_event(self) -> Event | None:
         """
@@ -134,6 +155,8 @@ class Replies:
             NotUnderstoodError: the server's fault.  Nothing that follows can
                 be understood either.
         """
+        if self._content_left:
+            return self._take_content()
         while True:
             if self._announced is not None:
                 payload = self._take_payload()
@@ -169,6 +192,21 @@ class Replies:
             return line.decode()
         except UnicodeDecodeError:
             raise NotUnderstoodError("the server's line is not UTF-8") from None
+
+    def _take_content(self) -> Content | None:
+        """Take what has come of a file; behind it something else may stand."""
+        data = self._content or self._data
+        if not data:
+            return None
+        count = min(self._content_left, len(data))
+        self._content_left -= count
+        if data is self._data:
+            taken = bytes(memoryview(data)[:count])
+            del self._data[:count]
+            return Content(taken)
+        whole, self._content = self._content, b""
+        self._data[:0] = whole[count:]
+        return Content(memoryview(whole)[:count])
 
     def _payload_follows(self, tag: str, mark: str, text: str) -> bool:
         """Note that a payload follows a line, if one does."""
@@ -291,14 +329,19 @@ def message_of(text: str, body: bytes | None) -> Message:
     match = _MESSAGE.fullmatch(text)
     if match is None:
         raise NotUnderstoodError("the server sent something else than a message")
-    when_ms = _milliseconds(match[3])
+    when_ms = milliseconds_of(match[3])
     if body is None:
         return LargeMessage(match[1], match[2], when_ms, b"", int(match[4]))
     return Message(match[1], match[2], when_ms, body)
 
 
-def _milliseconds(when: str) -> int:
-    """Read a time, RFC 3339 in UTC, as milliseconds since 1970."""
+def milliseconds_of(when: str) -> int:
+    """
+    Read a time, RFC 3339 in UTC, as milliseconds since 1970.
+
+    Raises:
+        NotUnderstoodError: it is none.
+    """
     try:
         moment = datetime.fromisoformat(when) if _MOMENT.fullmatch(when) else None
     except ValueError:
