@@ -26,6 +26,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from securerecv import service
+from securerecv.assembly.accountchecker import open_checker
 from securerecv.assembly.brought import Brought
 from securerecv.assembly.callbacks import Callback
 from securerecv.errors import ErrorCode, OperatorError, PeerError, SecurerecvError
@@ -45,6 +46,7 @@ __all__ = [
     "Settings",
     "load",
     "open_account_book",
+    "open_checker",
 ]
 
 

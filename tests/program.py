@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -38,38 +38,32 @@ def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-class ServerProcess:
+class Program:
     """
-    A running server.
-
-    Attributes:
-        port: where it listens, on 127.0.0.1.
+    A running program.
 
     Args:
-        data: the data folder.
-        words: more options.
+        command: what to run.
+        variables: more of them for its environment.
         stderr: where its standard error goes; by default to what it prints.
     """
 
     def __init__(
-        self, data: Path, *words: str, stderr: int | IO[str] = subprocess.STDOUT
+        self,
+        *command: str,
+        variables: Mapping[str, str] | None = None,
+        stderr: int | IO[str] = subprocess.STDOUT,
     ) -> None:
         self._process = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("twistd")),
-                *("-n", "--pidfile=", "securerecv", "--data", str(data)),
-                *("--proto", "tcp", "--port", "0", "--interface", "127.0.0.1"),
-                *words,
-            ],
+            command,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env=environment(),
+            env=environment() | dict(variables or {}),
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []
         threading.Thread(target=self._gather, daemon=True).start()
-        self.port = int(self.wait_for(r"\btcp +127\.0\.0\.1:(\d+)")[1])
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until a line is printed that matches."""
@@ -79,6 +73,7 @@ class ServerProcess:
         while True:
             line_or_end = self._lines.get(timeout=PATIENCE_S)
             if line_or_end is None:
+                self._lines.put(None)
                 raise AssertionError(f"it ended:\n{''.join(self._printed)}")
             self._printed.append(line_or_end)
             if match := re.search(pattern, line_or_end.rstrip("\n")):
@@ -106,6 +101,32 @@ class ServerProcess:
                 self._lines.put(line)
             out.close()
         self._lines.put(None)
+
+
+class ServerProcess(Program):
+    """
+    A running server.
+
+    Attributes:
+        port: where it listens, on 127.0.0.1.
+
+    Args:
+        data: the data folder.
+        words: more options.
+        stderr: where its standard error goes; by default to what it prints.
+    """
+
+    def __init__(
+        self, data: Path, *words: str, stderr: int | IO[str] = subprocess.STDOUT
+    ) -> None:
+        super().__init__(
+            str(Path(sys.executable).with_name("twistd")),
+            *("-n", "--pidfile=", "securerecv", "--data", str(data)),
+            *("--proto", "tcp", "--port", "0", "--interface", "127.0.0.1"),
+            *words,
+            stderr=stderr,
+        )
+        self.port = int(self.wait_for(r"\btcp +127\.0\.0\.1:(\d+)")[1])
 
 
 @contextlib.contextmanager
