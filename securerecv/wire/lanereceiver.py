@@ -1,0 +1,329 @@
+"""
+The receiving end of a lane: packets in, a file's bytes in order out.
+
+Like the conversation it has no socket and no clock.  What drives it may each be
+followed by `readable`, `to_send` and `deadline`:
+
+* `receive` - packets came;
+* `consumed` - bytes were used up;
+* `expire` - the time that `deadline` named has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+from cryptography.exceptions import InvalidTag
+
+from securerecv.wire.ackranges import AckRanges
+from securerecv.wire.lanekeys import MAX_PACKETS, NONCE_BYTES, LaneKeys
+from securerecv.wire.lanepackets import (
+    FIRST_BYTE,
+    HEADER,
+    HEADER_BYTES,
+    IDLE_TIMEOUT_S,
+    MAX_ACK_DELAY_S,
+    MAX_ACK_RANGES,
+    MAX_DATAGRAM_BYTES,
+    OVERHEAD_BYTES,
+    TOKEN_BYTES,
+    Ack,
+    Kind,
+    LaneDrop,
+)
+from securerecv.wire.lanepath import LanePath
+from securerecv.wire.reassembly import Reassembly
+
+WINDOW_BYTES = 4 * 1024 * 1024
+"""Of a file, received and not used up: what one lane may hold in memory."""
+
+ACK_EVERY_PACKETS = 4
+
+_NEVER = float("inf")
+
+
+class LaneReceiver:
+    """
+    Receives one file, or the rest of one.
+
+    Args:
+        lane_id: 8 bytes.
+        keys: of this lane.
+        offset: where in the file it begins.
+        size: of the whole file.
+        address: of the other end, which DTLS has shaken hands with.
+        now: seconds on the clock that all other times are on.
+        random_bytes: draws what an address must repeat.
+        window_bytes: of memory.
+
+    Attributes:
+        path: where the sender is.
+        is_over: nothing more is heard or said.
+    """
+
+    def __init__(
+        self,
+        lane_id: bytes,
+        keys: LaneKeys,
+        offset: int,
+        size: int,
+        address: Hashable,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
+        self.path = LanePath(address, random_bytes)
+        self.is_over = False
+        self._lane_id = lane_id
+        self._keys = keys
+        self._file = Reassembly(offset, size, window_bytes)
+        self._numbers = AckRanges()
+        self._scratch = memoryview(bytearray(MAX_DATAGRAM_BYTES))
+        self._next_number = 0
+        self._told_limit = self._file.limit
+        self._heard_s = self._largest_came_s = now
+        self._unacked = 0
+        self._ack_s = _NEVER
+        self._responses: list[bytes] = []
+        self._is_closing = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file has come to its end."""
+        return self._file.is_complete
+
+    # -- what drives it -----------------------------------------------------------
+
+    def receive(
+        self, datagrams: Sequence[bytes], address: Hashable, now: float
+    ) -> list[LaneDrop]:
+        """
+        Take packets of this lane.
+
+        A piece is decrypted straight to its place, but never over bytes that are
+        there: what turns out to be forged has only spoilt bytes that are still
+        missing afterwards.
+
+        Args:
+            datagrams: that came together.
+            address: where from.
+            now: seconds.
+
+        Returns:
+            Why nothing came of some.
+        """
+        file = self._file
+        numbers = self._numbers
+        ring, ring_bytes = file.ring, file.ring_bytes
+        frontier, limit = file.frontier, file.limit
+        first = expected = numbers.expected
+        if expected + len(datagrams) > MAX_PACKETS:
+            # Each is looked at for itself: some number may be over the end.
+            limit = 0
+        iv = self._keys.data.iv
+        decrypt_into = self._keys.data.cipher.decrypt_into
+        unpack = HEADER.unpack_from
+        drops: list[LaneDrop] = []
+        largest_before = expected
+        good_bytes = 0
+
+        for datagram in datagrams:
+            size = len(datagram)
+            if OVERHEAD_BYTES < size <= MAX_DATAGRAM_BYTES:
+                _, kind, _, number, offset = unpack(datagram)
+                end = offset + size - OVERHEAD_BYTES
+                at = offset % ring_bytes
+                stop = at + end - offset
+                if (
+                    kind == 0
+                    and number == expected
+                    and offset == frontier
+                    and end <= limit
+                    and stop <= ring_bytes
+                    and not self.is_over
+                ):
+                    # Nearly always: the next packet, with the next piece.
+                    try:
+                        decrypt_into(
+                            (iv ^ number).to_bytes(NONCE_BYTES, "big"),
+                            datagram[HEADER_BYTES:],
+                            datagram[:HEADER_BYTES],
+                            ring[at:stop],
+                        )
+                    except InvalidTag:
+                        drops.append(LaneDrop.FORGED)
+                        continue
+                    expected = number + 1
+                    frontier = end
+                    good_bytes += size
+                    continue
+            self._came_in_order(first, expected, frontier, now)
+            drop = self._take_other(datagram, address, now)
+            if drop is None:
+                good_bytes += size
+            else:
+                drops.append(drop)
+            first = expected = numbers.expected
+            frontier = file.frontier
+
+        self._came_in_order(first, expected, frontier, now)
+        if good_bytes:
+            self._heard_s = now
+            is_newest = numbers.expected > largest_before
+            self.path.heard(address, good_bytes, now, is_newest=is_newest)
+            if is_newest:
+                self._largest_came_s = now
+        return drops
+
+    def _came_in_order(
+        self, first: int, expected: int, frontier: int, now: float
+    ) -> None:
+        """Note packets that came one after the other, if there were any."""
+        if expected > first:
+            self._numbers.add(first, expected)
+            self._file.add_at_frontier(self._file.frontier, frontier)
+            self._came(expected - first, now)
+
+    def _take_other(
+        self, datagram: bytes, address: Hashable, now: float
+    ) -> LaneDrop | None:
+        """Take a packet that is not simply the next one."""
+        size = len(datagram) - OVERHEAD_BYTES
+        if not 0 <= size <= MAX_DATAGRAM_BYTES - OVERHEAD_BYTES:
+            return LaneDrop.MALFORMED
+        _, kind, _, number, offset = HEADER.unpack_from(datagram)
+        drop = self._refusal(kind, number, offset, size)
+        if drop is not None:
+            return drop
+        piece = self._scratch[:size]
+        try:
+            self._keys.data.cipher.decrypt_into(
+                self._keys.data.nonce(number),
+                datagram[HEADER_BYTES:],
+                datagram[:HEADER_BYTES],
+                piece,
+            )
+        except InvalidTag:
+            return LaneDrop.FORGED
+        if kind == Kind.DATA and not self._place(offset, piece):
+            return LaneDrop.BEYOND
+        is_next = number == self._numbers.expected
+        self._numbers.add(number, number + 1)
+        if kind == Kind.DATA:
+            # The sender hears at once of a gap, of what comes late, and of the end.
+            self._came(1, now, urgent=not is_next)
+        elif kind == Kind.PROBE:
+            self._came(1, now, urgent=True)
+        else:
+            self._take_word(kind, address, piece)
+        return None
+
+    def _refusal(
+        self, kind: int, number: int, offset: int, size: int
+    ) -> LaneDrop | None:
+        """Say why a packet is not even worth decrypting, if it is not."""
+        is_data = kind == Kind.DATA
+        if kind > Kind.CLOSE or number >= MAX_PACKETS or size < is_data:
+            return LaneDrop.MALFORMED
+        if self.is_over:
+            return LaneDrop.UNKNOWN
+        if not self._numbers.is_new(number):
+            return LaneDrop.REPEATED
+        if is_data and offset + size > self._file.limit:
+            return LaneDrop.BEYOND
+        return None
+
+    def _place(self, offset: int, piece: memoryview) -> bool:
+        """Put what is missing of a piece where it belongs."""
+        for first, end in self._file.missing(offset, offset + len(piece)):
+            if not self._file.put(first, piece[first - offset : end - offset]):
+                return False
+        return True
+
+    def _take_word(self, kind: int, address: Hashable, text: memoryview) -> None:
+        if kind == Kind.CHALLENGE and len(text) == TOKEN_BYTES:
+            self._responses = [bytes(text)]
+        elif kind == Kind.RESPONSE:
+            self.path.answered(address, bytes(text))
+        elif kind == Kind.CLOSE:
+            self.is_over = True
+
+    def _came(self, count: int, now: float, *, urgent: bool = False) -> None:
+        self._unacked += count
+        if urgent or self.is_complete or self._unacked >= ACK_EVERY_PACKETS:
+            self._ack_s = now
+        elif self._ack_s == _NEVER:
+            self._ack_s = now + MAX_ACK_DELAY_S
+
+    def consumed(self, count: int, now: float) -> None:
+        """Take back the place of bytes that `readable` has given."""
+        file = self._file
+        file.consume(count)
+        if file.limit - self._told_limit >= file.ring_bytes // 4:
+            self._ack_s = now
+
+    def close(self) -> None:
+        """Tell the sender that nothing more is wanted, and end."""
+        self._is_closing = not self.is_over
+        self.is_over = True
+
+    def expire(self, now: float) -> None:
+        """Do what the time has come for."""
+        self.path.expire(now)
+        if now >= self._heard_s + IDLE_TIMEOUT_S:
+            self.is_over = True
+
+    # -- what comes out ---------------------------------------------------------
+
+    def readable(self) -> memoryview:
+        """
+        Give the next bytes of the file, as many as lie together; maybe none.
+
+        They stay as they are until `consumed` says that they are used up.
+        """
+        return self._file.readable()
+
+    def to_send(self, now: float) -> list[bytes]:
+        """Give datagrams, all for `path.address`."""
+        if self._is_closing:
+            self._is_closing = False
+            return self._seal(Kind.CLOSE, b"")
+        if self.is_over:
+            return []
+        datagrams: list[bytes] = []
+        for token in self._responses:
+            datagrams += self._seal(Kind.RESPONSE, token)
+        self._responses = []
+        challenge = self.path.challenge(now)
+        if challenge is not None:
+            datagrams += self._seal(Kind.CHALLENGE, challenge)
+        if now >= self._ack_s:
+            self._ack_s = _NEVER
+            self._unacked = 0
+            self._told_limit = self._file.limit
+            ack = Ack(
+                max(0.0, min(now - self._largest_came_s, 1.0)),
+                self._file.contiguous,
+                self._file.limit,
+                self._numbers.newest(MAX_ACK_RANGES),
+            )
+            datagrams += self._seal(Kind.ACK, ack.encode())
+        return datagrams
+
+    def _seal(self, kind: Kind, text: bytes) -> list[bytes]:
+        number = self._next_number
+        if number >= MAX_PACKETS:
+            self.is_over = True
+            return []
+        if not self.path.take(len(text) + OVERHEAD_BYTES):
+            return []
+        self._next_number += 1
+        header = HEADER.pack(FIRST_BYTE, kind, self._lane_id, number, 0)
+        key = self._keys.acks
+        return [header + key.cipher.encrypt(key.nonce(number), text, header)]
+
+    def deadline(self) -> float:
+        """Tell when `expire`, and then `to_send`, is due; over is infinite."""
+        if self.is_over:
+            return _NEVER
+        return min(self._ack_s, self.path.deadline(), self._heard_s + IDLE_TIMEOUT_S)
