@@ -10,6 +10,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from securerecv.intake.vaultopening import open_vault
+from securerecv.net.sockopts import segment_control
 from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.vault import seen
@@ -154,6 +155,30 @@ class SealedTests(TestCase):
         self.fire(datagram)
         self.fire(sender.seal(b"SAY alice twice\n", time.time()))
         self.assertEqual(await self.box(2), ["anon once", "anon twice"])
+
+    async def test_together(self) -> None:
+        """What comes in one batch is taken one by one, and all of it remembered."""
+        one, two = self.sender(), self.sender()
+        requests = (
+            (one, b"SEND alice 3\r\nabc\r\n"),
+            (two, b"SEND alice 9\r\ncut\r\n"),
+            (one, b"NONSENSE, as long\r\n"),
+            (two, b"SAY alice 2nd but 1"),
+            (one, b"SEND alice 3\r\nxyz\r\n"),
+        )
+        batch = [sender.seal(said, time.time()) for sender, said in requests]
+        self.assertEqual(len(set(map(len, batch))), 1)
+        where = ("127.0.0.1", self.receiver.ports["udp"][1])
+        self.socket.sendmsg(batch, segment_control(len(batch[0])), 0, where)
+        kept = ["anon abc", "anon 2nd but 1", "anon xyz"]
+        self.assertEqual(await self.box(3), kept)
+        await self.receiver.stopService()
+        self.start(self.settings)
+        where = ("127.0.0.1", self.receiver.ports["udp"][1])
+        self.socket.sendmsg(batch, segment_control(len(batch[0])), 0, where)
+        # What was opened is not opened again, what was no message neither.
+        await self.ask(self.sender(), b"#t SAY alice end of it\n")
+        self.assertEqual(await self.box(4), [*kept, "anon end of it"])
 
     async def test_restart_after_a_flood(self) -> None:
         """However much was taken within the last hour, a restart lets new ones in."""

@@ -18,7 +18,7 @@ from securerecv.names import ANONYMOUS
 from securerecv.wire.budget import Share
 from securerecv.wire.drops import Dropped, DropReason
 from securerecv.wire.lines import Post, refusal, usage
-from securerecv.wire.reader import Reader, Refused
+from securerecv.wire.reader import Item, Reader, Refused
 from securerecv.wire.replay import ReplayRecord
 from securerecv.wire.sealed import Opened, SealedReceiver
 from securerecv.wire.verbs import VERBS, Standing, Verb
@@ -98,13 +98,15 @@ class SealedDesk:
         dropped: list[DropReason] = []
         letters: dict[str, list[_Letter]] = {}
         now_s = self._seconds()
+        budget = self._share_of(address)
+        reader = Reader(self._max_message, budget, _check)
         for datagram in datagrams:
             try:
                 opened = self._receiver.open(datagram, address, now_s)
             except Dropped as drop:
                 dropped.append(drop.reason)
                 continue
-            letter = self._read(opened, address, reply)
+            letter = self._read(opened, reader, budget, reply)
             if letter is not None:
                 sender = opened.token.owner if opened.token else ""
                 letters.setdefault(sender, []).append(letter)
@@ -113,13 +115,14 @@ class SealedDesk:
         return dropped
 
     def _read(
-        self, opened: Opened[Token], address: str, reply: Reply
+        self, opened: Opened[Token], reader: Reader, budget: Share, reply: Reply
     ) -> _Letter | None:
         """Understand what was opened; what is no message is refused."""
-        budget = self._share_of(address)
-        reader = Reader(self._max_message, budget, _check)
-        reader.begin_record(opened.request)
-        item = reader.next() or reader.end_record()
+        item: Item | None = reader.post_of(opened.request)
+        if not isinstance(item, Post) or not budget.take(len(item.body)):
+            reader.begin_record(opened.request)
+            item = reader.next() or reader.end_record()
+            reader.end_record()
         if isinstance(item, Post) and opened.token is None and not self._anonymous:
             budget.give_back(len(item.body))
             item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _WANTS_TOKEN), item.tag)
@@ -135,7 +138,9 @@ class SealedDesk:
             avatar = Avatar(Standing.USER, sender)
         else:
             avatar = Avatar(Standing.ANONYMOUS, ANONYMOUS)
-        records = [letter.opened.replay_record for letter in letters]
+        # A record holds all that was taken under its enc: one of each will do.
+        by_enc = {letter.opened.enc: letter.opened for letter in letters}
+        records = [opened.replay_record for opened in by_enc.values()]
         posts = [letter.post for letter in letters]
 
         def answer(outcome: Outcome) -> None:
