@@ -597,6 +597,17 @@ class ScanTests(FileTests):
         self.settle()
         self.assertEqual(self.states(self.alice), {file_id: "scanning"})
 
+    def test_stopped_while_one_waits(self) -> None:
+        """Who waits for a verdict at the stop is told how far it is, at once."""
+        self.scanner.verdict = None
+        upload = self.put(CONTENT)
+        self.write(upload, CONTENT)
+        finished = upload.finish()
+        self.until(lambda: bool(self.reactor.clock.getDelayedCalls()))
+        self.files.close()
+        self.assertEqual(self.reactor.wait(finished), "scanning")
+        self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
+
     def test_a_few_at_once(self) -> None:
         """Not more files than that are in memory for the scanner."""
         self.scanner.verdict = None

@@ -91,6 +91,10 @@ class Scans:
         for again in self._again.values():
             again.call.cancel()
         self._again.clear()
+        for waiting in self._under_way.values():
+            for done in tuple(waiting):
+                waiting.remove(done)
+                done.callback(None)
 
     def add(self, file_id: bytes) -> None:
         """Have a file scanned that waits for it in the store."""
