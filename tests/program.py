@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -46,6 +46,7 @@ class Program:
         command: what to run.
         variables: more of them for its environment.
         stderr: where its standard error goes; by default to what it prints.
+        pass_fds: descriptors that it inherits.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Program:
         *command: str,
         variables: Mapping[str, str] | None = None,
         stderr: int | IO[str] = subprocess.STDOUT,
+        pass_fds: Collection[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
             command,
@@ -60,6 +62,7 @@ class Program:
             stderr=stderr,
             text=True,
             env=environment() | dict(variables or {}),
+            pass_fds=pass_fds,
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []

@@ -361,7 +361,7 @@ class WrongTests(TestCase):
         )
 
 
-_ACTIVATED = r"""
+ACTIVATED = r"""
 a=$1 b=$2; shift 2
 exec 3<&"$a" 4<&"$b"
 export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=one:two
@@ -381,7 +381,7 @@ class SystemdTests(SynchronousTestCase):
         passed = self.tcp.fileno(), self.udp.fileno()
         process = subprocess.Popen(
             [
-                *("bash", "-c", _ACTIVATED, "systemd", *map(str, passed)),
+                *("bash", "-c", ACTIVATED, "systemd", *map(str, passed)),
                 str(Path(sys.executable).with_name("twistd")),
                 *("-n", "--pidfile=", "securerecv", "--data", str(new_folder(self))),
                 *words,
