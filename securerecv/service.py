@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from securerecv.assembly.brought import Brought
@@ -30,6 +31,7 @@ from securerecv.net.gate import Gate
 from securerecv.net.ports import Listen, take_ports
 from securerecv.net.tcp import tcp_factory
 from securerecv.net.tls import ServerTls
+from securerecv.net.tlsport import ListenTls, listen_tls, tls_over_any
 from securerecv.settings import Settings
 from securerecv.wire.budget import Budget
 from securerecv.wire.session import Session, Terms
@@ -65,6 +67,7 @@ class Receiver(Service):
         reactor: what it runs on.
         work: how slow passwords are to guess.
         brought: what an application brings of its own.
+        listen: takes a TCP port and speaks TLS on it.
 
     Attributes:
         ports: after the start, address and port by transport, where there are any
@@ -87,11 +90,13 @@ class Receiver(Service):
         reactor: Any,
         work: WorkFactors | None = None,
         brought: Brought | None = None,
+        listen: ListenTls = listen_tls,
     ) -> None:
         self.settings = settings
         self._reactor = reactor
         self._work = work or WorkFactors()
         self._brought = brought or Brought()
+        self._listen_tls = listen
         self.gate = Gate()
         self.datagram_gate = Gate(
             total=MAX_DATAGRAM_CONVERSATIONS,
@@ -159,11 +164,11 @@ class Receiver(Service):
                 lambda now, address: Session(terms, budget.share_of(address), now),
                 self.gate,
                 self._reactor,
-                tls,
             )
-            self._streams = StreamSide(factory, self._found)
+            over_twisted = tls_over_any(tls, factory, self._reactor)
+            self._streams = StreamSide(over_twisted, self._found)
             if not endpoints.streams:
-                listen["tcp"] = partial(self._listen_tcp, factory)
+                listen["tcp"] = partial(self._listen_tcp, tls, factory)
         if self.settings.proto != "tcp":
             self._datagrams = DatagramSide(
                 self.settings,
@@ -245,8 +250,10 @@ class Receiver(Service):
         self._is_prepared = False
         _log.info("stopped")
 
-    def _listen_tcp(self, factory: Any, port: int, interface: str) -> Any:
-        return self._reactor.listenTCP(port, factory, _BACKLOG, interface)
+    def _listen_tcp(
+        self, tls: ServerTls, factory: IProtocolFactory, port: int, interface: str
+    ) -> IListeningPort:
+        return self._listen_tls(tls, port, factory, _BACKLOG, interface, self._reactor)
 
 
 def _check(settings: Settings, endpoints: Endpoints) -> None:

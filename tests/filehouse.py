@@ -15,6 +15,7 @@ from securerecv.client.client import Client
 from securerecv.client.connect import connect
 from securerecv.net.gate import Gate
 from securerecv.net.tcp import tcp_factory
+from securerecv.net.tlsport import ListenTls, listen_tls
 from securerecv.wire.session import Session, Terms
 from tests.test_client import anybody, server_tls
 from tests.test_conversation import House
@@ -34,7 +35,9 @@ class FileHouse:
         pin: of its key.
     """
 
-    def __init__(self, test: TestCase, terms: Terms = TERMS) -> None:
+    def __init__(
+        self, test: TestCase, terms: Terms = TERMS, listen: ListenTls = listen_tls
+    ) -> None:
         self.house = House(reactor)
         self.gate = Gate()
         tls = server_tls(test)
@@ -44,9 +47,8 @@ class FileHouse:
             lambda now, _: Session(terms, self.house.budget, now),
             self.gate,
             reactor,
-            tls,
         )
-        listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        listening: Any = listen(tls, 0, factory, 50, "127.0.0.1", reactor)
         self.port: int = listening.getHost().port
         test.addCleanup(listening.stopListening)
         test.addCleanup(self.gate.close, "the test is over", reactor)

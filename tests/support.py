@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from securerecv.intake.accountbook import open_account_book
 from securerecv.intake.locksmith import WorkFactors
 from securerecv.log import log_observer
 from securerecv.net.tls import ClientTls
+from securerecv.net.tlsport import ListenTls, listen_tls
 from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.wire.budget import Budget, Share
@@ -28,6 +30,20 @@ reactor: Any = _reactor
 
 QUICK = WorkFactors(bcrypt_rounds=4, scrypt_log_n=4)
 """Passwords that take no time; what they guard here is worth nothing."""
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine speaks IPv6 at all: some containers do not."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HOSTS = ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",)
+"""Addresses of this machine, in each of its families."""
 
 
 def new_folder(test: SynchronousTestCase) -> Path:
@@ -70,10 +86,13 @@ def remove_account(settings: Settings, name: str) -> None:
 
 
 def start_receiver(
-    test: TestCase, settings: Settings, work: WorkFactors = QUICK
+    test: TestCase,
+    settings: Settings,
+    work: WorkFactors = QUICK,
+    listen: ListenTls = listen_tls,
 ) -> Receiver:
     """Start a receiver in this process; it is stopped when the test ends."""
-    receiver = Receiver(settings, reactor, work)
+    receiver = Receiver(settings, reactor, work, listen=listen)
     receiver.privilegedStartService()
     receiver.startService()
     test.addCleanup(lambda: receiver.stopService() if receiver.running else None)

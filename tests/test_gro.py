@@ -53,21 +53,9 @@ from securerecv.net.sockopts import (
     segment_control,
     sends_in_batches,
 )
+from tests.support import HOSTS
 
 reactor: Any = _reactor
-
-
-def has_ipv6() -> bool:
-    """Tell whether this machine speaks IPv6 at all: some containers do not."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-HOSTS = ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",)
 
 
 def addresses_of_ipv6() -> list[str]:

@@ -7,6 +7,7 @@ from twisted.trial.unittest import TestCase
 
 from securerecv import limits
 from securerecv.intake.accountbook import open_account_book
+from securerecv.net.tlsport import ListenTls, listen_tls, listen_tls_by_twisted
 from securerecv.settings import Settings
 from tests.support import (
     QUICK,
@@ -27,13 +28,15 @@ from tests.support import (
 class ConversationTests(TestCase):
     """What people say to each other."""
 
+    listen: ListenTls = staticmethod(listen_tls)
+
     def setUp(self) -> None:
         """Start a receiver."""
         self.settings = Settings(
             proto="tcp", port=0, interface="127.0.0.1", data=new_folder(self)
         )
         add_accounts(self.settings, alice="wonder land", bob="builder")
-        self.receiver = start_receiver(self, self.settings)
+        self.receiver = start_receiver(self, self.settings, listen=self.listen)
 
     async def test_greeting(self) -> None:
         """The server introduces itself in four lines."""
@@ -287,7 +290,7 @@ class ConversationTests(TestCase):
                 answered += 1
         await bob.lost
         await stopped
-        self.receiver = start_receiver(self, self.settings)
+        self.receiver = start_receiver(self, self.settings, listen=self.listen)
         bob = await logged_in(self, self.receiver, "bob", "builder")
         box = (await bob.ask("LAST"))[1::2]
         self.assertGreaterEqual(int(box[-1]), answered - 1)
@@ -295,6 +298,8 @@ class ConversationTests(TestCase):
 
 class LimitTests(TestCase):
     """What a peer cannot do to the others."""
+
+    listen: ListenTls = staticmethod(listen_tls)
 
     def setUp(self) -> None:
         """Start a receiver."""
@@ -307,7 +312,7 @@ class LimitTests(TestCase):
             anonymous=False,
         )
         add_accounts(self.settings, alice="a", bob="b")
-        self.receiver = start_receiver(self, self.settings)
+        self.receiver = start_receiver(self, self.settings, listen=self.listen)
 
     async def test_no_anonymous(self) -> None:
         """A server that wants logins says so and refuses ANON."""
@@ -404,3 +409,15 @@ class LimitTests(TestCase):
         self.assertEqual(await bob.ask("PING"), ["+OK pong"])
         self.assertEqual(len(self.receiver.gate), 1001)
         await gatherResults([talker.hang_up() for talker in silent])
+
+
+class TwistedConversationTests(ConversationTests):
+    """The same over Twisted's own TLS."""
+
+    listen = staticmethod(listen_tls_by_twisted)
+
+
+class TwistedLimitTests(LimitTests):
+    """The same over Twisted's own TLS."""
+
+    listen = staticmethod(listen_tls_by_twisted)

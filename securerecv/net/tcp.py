@@ -12,7 +12,6 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -21,7 +20,7 @@ from securerecv.limits import HANDSHAKE_TIMEOUT_S, MAKE_WAY_S
 from securerecv.net.addresses import address_of
 from securerecv.net.conversation import Conversation
 from securerecv.net.gate import Gate
-from securerecv.net.tls import ServerTls
+from securerecv.net.tlstransport import TlsTransport
 from securerecv.net.transfers import StreamTransfers
 from securerecv.wire.session import Session
 
@@ -113,7 +112,10 @@ class TcpConversation(Protocol):
         else:
             self._conversation.make_way()
             # Nobody counts it any more, so nobody waits for its goodbye.
-            transport.transport.loseConnection()
+            if isinstance(transport, TlsTransport):
+                transport.do_not_wait()
+            else:
+                transport.transport.loseConnection()
             self._last_moment = self._clock.callLater(MAKE_WAY_S, self.abort)
 
     def dismiss(self, words: str) -> None:
@@ -168,19 +170,13 @@ class TcpConversation(Protocol):
 
 
 def tcp_factory(
-    desk: Desk,
-    new_session: NewSession,
-    gate: Gate,
-    clock: IReactorTime,
-    tls: ServerTls,
-) -> TLSMemoryBIOFactory:
-    """Make the factory that serves conversations over TLS."""
+    desk: Desk, new_session: NewSession, gate: Gate, clock: IReactorTime
+) -> "Factory[TcpConversation]":
+    """Make the factory of conversations, for a transport that speaks TLS."""
 
     def build() -> TcpConversation:
         return TcpConversation(desk, new_session, gate, clock)
 
     factory = Factory.forProtocol(build)
     factory.noisy = False
-    wrapped = TLSMemoryBIOFactory(tls, False, factory, clock=clock)
-    wrapped.noisy = False
-    return wrapped
+    return factory

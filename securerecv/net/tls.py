@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,14 @@ class ServerTls:
         self.pin = _load_identity(self._context, certificate, key)
 
     def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
-        """Make one connection."""
+        """Make one connection, for Twisted's TLS."""
         return SSL.Connection(self._context, None)
+
+    def connection_on(self, sock: socket.socket) -> SSL.Connection:
+        """Make one connection that reads and writes a socket itself."""
+        connection = SSL.Connection(self._context, sock)
+        connection.set_accept_state()
+        return connection
 
 
 class ServerDtls:
