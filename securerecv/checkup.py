@@ -18,6 +18,7 @@ from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.intake.accountbook import open_account_book
 from securerecv.net import counters
 from securerecv.net.tls import ServerTls
+from securerecv.scanning.examination import examine
 from securerecv.settings import Settings
 from securerecv.vault.database import check_whole, database_url, open_database
 from securerecv.vault.keyring import check_folder, check_private, open_keyring
@@ -66,6 +67,7 @@ def checkup(settings: Settings) -> Iterator[Finding]:
         ("free space", _free_space),
         ("clock", _clock),
         ("datagrams", _datagrams),
+        ("scanner", _scanner),
     )
     for what, check in checks:
         try:
@@ -172,6 +174,14 @@ def _datagrams(settings: Settings) -> str:
             f"{found.words()}: more come than are read; raise net.core.rmem_max"
         )
     return found.words()
+
+
+def _scanner(settings: Settings) -> str:
+    """Try it with the EICAR test string, and with a file of the largest size."""
+    findings = examine(settings)
+    if findings.mend:
+        raise _IllError("\n".join(f"{findings.words}: {m}" for m in findings.mend))
+    return "; ".join([findings.words, *findings.notes])
 
 
 def _clock(settings: Settings) -> str:

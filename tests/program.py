@@ -20,9 +20,17 @@ PATIENCE_S = 30.0
 
 
 def environment() -> dict[str, str]:
-    """Give the environment for a program that uses the code of this checkout."""
+    """
+    Give the environment for a program that uses the code of this checkout.
+
+    Scanning is for those tests that ask for it with ``--scanner``.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SECURERECV_")}
-    return clean | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return clean | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "SECURERECV_SCANNER": "none",
+    }
 
 
 def run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:

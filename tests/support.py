@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -91,7 +92,13 @@ def start_receiver(
     work: WorkFactors = QUICK,
     listen: ListenTls = listen_tls,
 ) -> Receiver:
-    """Start a receiver in this process; it is stopped when the test ends."""
+    """
+    Start a receiver in this process; it is stopped when the test ends.
+
+    Scanning is for those tests that name a scanner.
+    """
+    if settings.scanner == "auto":
+        settings = evolve(settings, scanner="none")
     receiver = Receiver(settings, reactor, work, listen=listen)
     receiver.privilegedStartService()
     receiver.startService()

@@ -26,7 +26,7 @@ class CheckupTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make one that has an account."""
         self.data = Path(self.mktemp()).absolute()
-        self.settings = Settings(data=self.data)
+        self.settings = Settings(data=self.data, scanner="none")
         add_accounts(self.settings, alice="wonder land")
 
     def ill(self) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.settings import OPTIONS, Settings
 from securerecv.wire.verbs import VERBS
+from tests.clamd import make_signatures
 from tests.program import PATIENCE_S, ROOT, environment
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -86,6 +87,8 @@ class ReadmeTests(SynchronousTestCase):
             "LC_ALL": "C.UTF-8",
             "SECURERECV_PORT": "0",
             "SECURERECV_INTERFACE": "127.0.0.1",
+            "SECURERECV_SCANNER": "auto",
+            "SECURERECV_SIGNATURES": str(make_signatures(home / "signatures")),
         }
         self.password = re.findall(r"^    LOGIN alice (.*)$", README, re.MULTILINE)[0]
         self.assertIn(f"`{self.password}`", README)

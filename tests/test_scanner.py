@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from twisted.trial.unittest import TestCase
 
 from securerecv.interfaces import Scanner, VerdictKind
 from securerecv.limits import MAX_SCANNED_BYTES
-from securerecv.scanning import home, process, scanner
-from securerecv.scanning.home import Home
+from securerecv.scanning import choice, home, process, proofs, scanner
+from securerecv.scanning.home import Home, most_unpacked
 from securerecv.scanning.process import remembered_home
 from securerecv.scanning.proofs import EICAR, large_member
 from securerecv.scanning.scanner import ClamdScanner
@@ -46,9 +47,24 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def size_of(folder: Path) -> int:
+    """Give the bytes in all files of a folder, some of which may just vanish."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 def user_of(pid: int) -> int:
     """Give the user that a process runs as."""
     return Path(f"/proc/{pid}").stat().st_uid
+
+
+def eicar_behind(size: int) -> bytes:
+    """Make a ZIP file of a size that has the test string at its end."""
+    with proofs.eicar_behind(size) as descriptor:
+        return os.pread(descriptor, size, 0)
 
 
 class ScannerTestCase(TestCase):
@@ -90,6 +106,14 @@ class ScannerTestCase(TestCase):
 
 class ChoiceTests(ScannerTestCase):
     """Which clamd it is."""
+
+    async def test_no_program(self) -> None:
+        """Without a clamd to run, files are refused, and the operator told why."""
+        self.patch(choice, "find_program", lambda: None)
+        started = self.start("spawn")
+        self.assertIn("no scanner", started.refusal)
+        lack = choice.choose(started._settings)
+        self.assertIn("apt-get install clamav-daemon", str(lack))
 
     async def test_none(self) -> None:
         """Without a scanner files are refused, and whatever comes is held."""
@@ -153,7 +177,7 @@ class ChoiceTests(ScannerTestCase):
     async def test_strangers(self) -> None:
         """One that belongs to any other user of the machine is passed by."""
         self.patch(os, "geteuid", lambda: 12345)
-        self.patch(scanner, "_TRUSTED_USERS", ())
+        self.patch(choice, "_TRUSTED_USERS", ())
         self.settings = evolve(self.settings, signatures=self.data)
         started = self.start("auto", (clamd().place.path,))
         self.assertIn("signatures", started.refusal)
@@ -217,12 +241,26 @@ class OwnTests(ScannerTestCase):
             # A member that is larger than the largest file taken, and one that is
             # larger than what clamd can look at.
             (zip_of(bytes(150 << 20)), VerdictKind.CLEAN),
+            (zip_of(eicar_behind(120 << 20)), VerdictKind.INFECTED),
             (zip_of(bytes(500 << 20)), VerdictKind.HELD),
             (large_member(), VerdictKind.INFECTED),
             (large_member(MAX_SCANNED_BYTES + 1), VerdictKind.HELD),
             (large_member(2**32 - 1), VerdictKind.HELD),
         ):
             self.assertIs(await self.kind(started, content), kind, content[:100])
+
+    async def test_unpacks_to_a_lot(self) -> None:
+        """What a small archive unpacks to takes bounded memory while it is tried."""
+        started = await self.running()
+        unpacked = self.home().temporary
+        scanning = Deferred.fromCoroutine(self.kind(started, zip_of(bytes(900 << 20))))
+        most = 0
+        while not scanning.called:
+            most = max(most, size_of(unpacked))
+            await pause(0.01)
+        self.assertIs(await scanning, VerdictKind.HELD)
+        self.assertGreater(most, 0)
+        self.assertLessEqual(most, most_unpacked(self.settings.max_file))
 
     async def test_before_it_is_there(self) -> None:
         """Files are held while it starts."""

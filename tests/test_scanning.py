@@ -120,6 +120,7 @@ class VerdictTests(SynchronousTestCase):
             "fd[]: OK",
             "stream: OK\nstream: Eicar FOUND",
             "stream: Can't write to file ERROR",
+            "stream: Can't allocate memory ERROR",
             "stream: OK ERROR",
             "INSTREAM size limit exceeded. ERROR",
             "UNKNOWN COMMAND",
@@ -232,6 +233,11 @@ class LimitTests(SynchronousTestCase):
         for size, kind in ((MIB // 2, VerdictKind.CLEAN), (2 * MIB, VerdictKind.HELD)):
             self.assertIs(scan(own.place, bytes(size)).kind, kind)
         self.assertIs(scan(own.place, EICAR).kind, VerdictKind.INFECTED)
+        self.assertIs(scan(own.place, EICAR, 16).kind, VerdictKind.INFECTED)
+
+    def test_lowered(self) -> None:
+        """A file from before --max-file was lowered still gets its verdict."""
+        self.assertIs(scan(clamd().place, bytes(MIB), 10).kind, VerdictKind.CLEAN)
 
     def test_knows_nothing(self) -> None:
         """One that keeps quiet and does not know the test string clears nothing."""

@@ -28,6 +28,7 @@ from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.intake.tokens import Tokens
 from securerecv.intake.vaultopening import Vault
 from securerecv.limits import GOODBYE_S
+from securerecv.scanning.scanner import ClamdScanner
 from securerecv.settings import Settings
 from securerecv.vault.store import Store
 from securerecv.vault.tokens import TokenKeys
@@ -51,6 +52,7 @@ class Office:
         tokens: finds the token that a sealed datagram names.
         presence: knows who is inside.
         store: what is kept.
+        scanner: looks for malware.
         has_accounts: whether there was an account at the start.
     """
 
@@ -61,6 +63,7 @@ class Office:
         seconds: Callable[[], float] = reactor.seconds
         engine, name_key = vault.engine, vault.keyring.name_key
         self.store = Store(engine, name_key, settings.keep, reactor)
+        self.scanner = ClamdScanner(settings, reactor)
         self._hashing = HashingPool(reactor)
         locksmith = vault.locksmith
         mixer = locksmith.mixer
@@ -111,6 +114,7 @@ class Office:
             self._check("tokens", self.tokens.check),
         ]
         self._hashing.start()
+        self.scanner.start()
 
     def close(self) -> None:
         """Look no more at what is changed beside the server."""
@@ -123,6 +127,7 @@ class Office:
         """Finish what was begun; when nobody asks for anything any more."""
         told = [callbacks.finish(GOODBYE_S) for callbacks in self._callbacks]
         yield gatherResults(told)
+        yield self.scanner.stop()
         yield deferToThread(self._hashing.stop)
         yield deferToThread(self.store.stop)
 

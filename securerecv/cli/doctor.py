@@ -2,16 +2,16 @@
 
 import click
 
-from securerecv.cli.place import settings_of, with_place
+from securerecv.cli.place import settings_of, with_options
 
 
 @click.command()
-@with_place
-def doctor(**place: str | None) -> None:
-    """Check the data folder, keys, permissions, store and clock."""
+@with_options("data", "store", "scanner", "signatures", "max-file")
+def doctor(**options: str | None) -> None:
+    """Check the data folder, keys, permissions, store, clock and scanner."""
     from securerecv.checkup import checkup
 
-    settings = settings_of(**place)
+    settings = settings_of(**options)
     healthy = True
     for finding in checkup(settings):
         healthy = healthy and finding.is_well

@@ -20,30 +20,40 @@ class WrongSettingsError(click.ClickException):
 
 def with_place(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where the data is."""
+    return with_options(*_WHERE)(command)
+
+
+def with_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command some of the server's options, and ``--config``."""
     options = [
         click.option(f"--{option.name}", metavar=option.metavar, help=option.help)
         for option in OPTIONS
-        if option.name in _WHERE
+        if option.name in names
     ]
     options += [
         click.option("--config", metavar="FILE", help="the server's TOML file"),
     ]
-    for add in reversed(options):
-        command = add(command)
-    return command
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for add in reversed(options):
+            command = add(command)
+        return command
+
+    return decorate
 
 
-def settings_of(
-    data: str | None = None, store: str | None = None, config: str | None = None
-) -> Settings:
+def settings_of(config: str | None = None, **written: str | None) -> Settings:
     """
     Make the settings that the options, the environment and the file say.
 
     Raises:
         WrongSettingsError: something written is wrong.
     """
-    written = {"data": data, "store": store}
-    given = {name: value for name, value in written.items() if value is not None}
+    given = {
+        name.replace("_", "-"): value
+        for name, value in written.items()
+        if value is not None
+    }
     try:
         return load(given, Path(config) if config else None)
     except OperatorError as error:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from attrs import evolve, frozen
 
 from securerecv.errors import ScannerError
-from securerecv.interfaces import Verdict
+from securerecv.interfaces import Verdict, VerdictKind
+from securerecv.limits import MAX_SCANNED_BYTES
 from securerecv.scanning import proofs
 from securerecv.scanning.client import Client, Peer, Place
 from securerecv.scanning.verdicts import held, judge
@@ -113,7 +114,7 @@ class Contact:
             if client.peer != report.peer:
                 raise ScannerError("the scanner was started anew meanwhile")
         verdict = judge(answer)
-        if size > report.believed_bytes:
+        if verdict.kind is VerdictKind.CLEAN and size > report.believed_bytes:
             verdict = held("the scanner is not set up for files of this size")
         return evolve(verdict, database=report.database)
 
@@ -127,7 +128,7 @@ class Contact:
         with self._client(self._look_timeout_s + self._scan_timeout_s) as client:
             limits = proofs.admits(client, proofs.nested())
             encrypted = proofs.admits(client, proofs.encrypted())
-            believed = self._max_file if limits else self._proven_bytes(client)
+            believed = MAX_SCANNED_BYTES if limits else self._proven_bytes(client)
         return Report(peer, "", None, limits, encrypted, believed)
 
     def _proven_bytes(self, client: Client) -> int:

@@ -34,9 +34,10 @@ _UNPACKED_PER_BYTE = 4
 _MIN_SCAN_TIME_S = 120
 _SCAN_BYTES_PER_S = 4 * 1024 * 1024
 
-# A member of a ZIP file that is larger than MaxFileSize is passed over without a
-# word.  Up to there MaxScanSize is exceeded first, which is reported; from there on
-# this signature, of what the archive's directory says, reports it.
+# Of a member of a ZIP file that is larger than MaxFileSize the beginning is looked at,
+# and the rest is passed over without a word.  Up to there MaxScanSize is exceeded
+# first, which is reported; from there on this signature, of what the archive's
+# directory says, reports it.
 _OWN_SIGNATURES = (
     f"{MEMBER_TOO_LARGE}:*:*:*:*:{MAX_SCANNED_BYTES}-{2**32 - 1}:*:*:*:*\n"
 )

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from securerecv.errors import ScannerError
 from securerecv.scanning.client import Place
-from securerecv.scanning.home import Home, fingerprint, make_home
+from securerecv.scanning.home import Home, fingerprint, make_home, most_unpacked
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
@@ -96,7 +96,7 @@ class OwnClamd:
         self._reactor.spawnProcess(
             self._running,
             sys.executable,
-            command(home, self._needs.program),
+            command(home, self._needs),
             env={"PATH": os.defpath},
         )
         self._look_for_socket(self._running)
@@ -230,12 +230,15 @@ class _Running(ProcessProtocol):
                 _log.warn("clamd: {line}", line=line)
 
 
-def command(home: Home, program: str) -> list[str]:
+def command(home: Home, needs: Needs) -> list[str]:
     """Give the words that run clamd under its watcher."""
     user = home.user
     ids = ["-1", "-1"] if user is None else [str(user.pw_uid), str(user.pw_gid)]
     watcher = [sys.executable, "-I", "-S", str(_WATCHER), str(home.folder), *ids]
-    return [*watcher, str(_NICENESS), program, f"--config-file={home.configuration}"]
+    # An archive of 2 MB can hold a file of 2 GiB, which clamd would unpack whole
+    # before it sees that this is more than it may look at.
+    limits = [str(_NICENESS), str(most_unpacked(needs.max_file))]
+    return [*watcher, *limits, needs.program, f"--config-file={home.configuration}"]
 
 
 def remembered_home(data: Path) -> Home | None:

@@ -111,6 +111,27 @@ def _write_eicar_behind(file: io.BufferedWriter, padding: int) -> None:
         archive.writestr("eicar.com", EICAR)
 
 
+def looks_into_members(client: Client, size: int) -> bool:
+    """
+    Tell whether a file in an archive is looked at to its end, or is reported.
+
+    Args:
+        client: asked.
+        size: of the file, bytes; the archive is a thousand times smaller.
+    """
+    file = io.BytesIO()
+    with (
+        eicar_behind(size) as descriptor,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a", "w") as member,
+    ):
+        at = 0
+        while piece := os.pread(descriptor, _PIECE_BYTES, at):
+            member.write(piece)
+            at += len(piece)
+    return scan(client, file.getvalue()).kind is not VerdictKind.CLEAN
+
+
 def scan(client: Client, content: bytes) -> Verdict:
     """Have bytes looked at."""
     with in_memory(content) as descriptor:

@@ -4,10 +4,7 @@ The scanner of a server: which clamd it is, whether it is there, what it says.
 ``docs/threat-model.md`` says what it is trusted with.
 """
 
-import os
-import pwd
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,9 +17,9 @@ from twisted.python.threadpool import ThreadPool
 
 from securerecv.errors import ScannerError
 from securerecv.interfaces import Verdict
-from securerecv.scanning.client import Place, place_of
+from securerecv.scanning.choice import USUAL_SOCKETS, Lack, choose, warning
+from securerecv.scanning.client import Place
 from securerecv.scanning.contact import Contact, Report
-from securerecv.scanning.home import find_program, signature_files
 from securerecv.scanning.process import Needs, OwnClamd
 from securerecv.scanning.verdicts import held
 from securerecv.settings import Settings
@@ -33,18 +30,6 @@ SIGNATURES_EVERY_S = 60.0
 HANGS_AFTER_S = 60.0
 """A clamd of our own that does not answer for so long is ended."""
 
-USUAL_SOCKETS = (
-    "/run/clamav/clamd.ctl",
-    "/var/run/clamav/clamd.ctl",
-    "/run/clamav/clamd.sock",
-    "/run/clamd.scan/clamd.sock",
-    "/run/clamav/clamd.socket",
-    "/tmp/clamd.socket",  # noqa: S108 - who listens there is asked
-    "/tmp/clamd.sock",  # noqa: S108 - (the same)
-)
-
-_TRUSTED_USERS = ("root", "clamav", "clamscan", "_clamav", "vscan")
-_PROBE_TIMEOUT_S = 3.0
 _THREADS = MAX_SCANS + 1
 _Result = TypeVar("_Result")
 
@@ -101,14 +86,9 @@ class ClamdScanner:
     def start(self) -> None:
         """Choose, and begin to look after it."""
         self._pool.start()
+        self._choose(choose(self._settings, self._usual))
         if self._settings.scanner == "none":
-            self._refusal = "this server has no scanner, so it takes no files"
             return
-        place = place_of(self._settings.scanner)
-        if place is not None:
-            self._contact = Contact(place, self._settings.max_file)
-        else:
-            self._choose(self._found())
         self._looking = self._again_and_again(self._look, LOOK_EVERY_S, now=True)
         self._checking = self._again_and_again(
             self._check_signatures, SIGNATURES_EVERY_S, now=False
@@ -185,7 +165,9 @@ class ClamdScanner:
         if contact is None:
             if not self._refusal:
                 return succeed(None)
-            return self._in_thread(self._found).addCallback(self._choose)
+            return self._in_thread(choose, self._settings, self._usual).addCallback(
+                self._choose
+            )
         looked = self._in_thread(contact.look)
         return looked.addCallbacks(
             partial(self._is_there, contact), partial(self._is_silent, contact)
@@ -227,40 +209,19 @@ class ClamdScanner:
         checked = self._in_thread(self._own.check_signatures)
         return checked.addErrback(lambda failure: failure.trap(ScannerError) and None)
 
-    def _found(self) -> "Contact | Needs | str":
-        """
-        Find what is to be used.  Blocks for some seconds at most.
-
-        Returns:
-            A clamd, what to make one from, or why there is none.
-        """
-        if self._settings.scanner == "auto":
-            for path in self._usual:
-                if _is_reliable(Place(path)):
-                    return Contact(Place(path), self._settings.max_file)
-        program = find_program()
-        if program is None:
-            return "there is no clamd on this machine, so it takes no files"
-        if not signature_files(self._settings.signatures):
-            return "the scanner has no signatures, so it takes no files"
-        return Needs(
-            program,
-            self._settings.signatures,
-            self._settings.max_file,
-            self._settings.data,
-        )
-
-    def _choose(self, found: "Contact | Needs | str") -> None:
+    def _choose(self, chosen: Place | Needs | Lack) -> None:
         if self._stopped:
             return
-        if isinstance(found, str):
-            self._refusal = found
+        if isinstance(chosen, Lack):
+            if not self._refusal:
+                _log.warn("no files are taken: {mend}", mend=chosen.mend)
+            self._refusal = chosen.words
             return
         self._refusal = ""
-        if isinstance(found, Contact):
-            self._contact = found
+        if isinstance(chosen, Place):
+            self._contact = Contact(chosen, self._settings.max_file)
             return
-        self._own = OwnClamd(found, self._reactor, self._own_came, self._own_went)
+        self._own = OwnClamd(chosen, self._reactor, self._own_came, self._own_went)
         self._own.start()
 
     def _own_came(self, place: Place, loaded: Callable[[], str]) -> None:
@@ -271,40 +232,3 @@ class ClamdScanner:
         if self._contact is not None:
             self._contact.close()
         self._contact = self._report = None
-
-
-def _is_reliable(place: Place) -> bool:
-    """
-    Tell whether a clamd that nobody has named can be taken all the same.
-
-    It belongs to somebody who is trusted with files anyway, and it says so when it
-    could not look into all of one.
-    """
-    try:
-        report = Contact(place, 0, None, _PROBE_TIMEOUT_S, _PROBE_TIMEOUT_S).look()
-    except ScannerError:
-        return False
-    trusted = {os.geteuid()}
-    for name in _TRUSTED_USERS:
-        with suppress(KeyError):
-            trusted.add(pwd.getpwnam(name).pw_uid)
-    if report.peer.uid not in trusted:
-        _log.warn("{place} is not used: it is a stranger's", place=str(place))
-        return False
-    if not (report.reports_limits and report.reports_encrypted):
-        _log.warn("{place} is not used{why}", place=str(place), why=warning(report))
-        return False
-    return True
-
-
-def warning(report: Report) -> str:
-    """Say what a clamd keeps quiet about, and what to write into its clamd.conf."""
-    missing = []
-    if not report.reports_limits:
-        missing.append("AlertExceedsMax yes")
-    if not report.reports_encrypted:
-        missing.append("AlertEncrypted yes")
-    if not missing:
-        return ""
-    lines = " and ".join(missing)
-    return f"; it calls clean what it did not look into: its clamd.conf needs {lines}"

@@ -25,6 +25,9 @@ _NO_ANSWER: tuple[tuple[str, str], ...] = (
     ("UNKNOWN COMMAND", "the scanner is too old"),
     ("COMMAND READ TIMED OUT", "the scanner gave up waiting"),
 )
+_FAILURES = {
+    "Can't write to file": "it unpacks to more than the scanner has room for",
+}
 
 
 def judge(answer: str) -> Verdict:
@@ -47,7 +50,7 @@ def judge(answer: str) -> Verdict:
     if match["ok"]:
         return Verdict(VerdictKind.CLEAN)
     if match["found"] is None:
-        return held("the scanner failed")
+        return held(_FAILURES.get(match["error"], "the scanner failed"))
     for begin, words in _UNREADABLE:
         if match["found"].startswith(begin):
             return held(words, is_lasting=True)

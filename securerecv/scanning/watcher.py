@@ -5,9 +5,9 @@ This is a program of its own, started with ``python -I`` and this file's name: i
 nothing of the package.  It lives as long as its standard input is open; then, or when
 clamd has ended, it deletes clamd's folder with what was unpacked there.
 
-    watcher.py FOLDER UID GID NICENESS CLAMD ARGUMENT…
+    watcher.py FOLDER UID GID NICENESS FILE_BYTES CLAMD ARGUMENT…
 
-UID and GID are -1 to stay who one is.
+UID and GID are -1 to stay who one is. clamd may write no file of more than FILE_BYTES.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _FAILED = 70
 
 def main(arguments: Sequence[str]) -> int:
     """Run clamd to its end, or to that of the server."""
-    folder, uid, gid, niceness, *command = arguments
+    folder, uid, gid, niceness, file_bytes, *command = arguments
     # Ctrl-C at a terminal goes to everybody there, and the server has still to finish
     # what it began.
     with contextlib.suppress(PermissionError):
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes),) * 2)
+        # What goes over it fails, and does not end clamd.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         os.nice(int(niceness))
         if os.getppid() != parent:
             os._exit(_FAILED)
