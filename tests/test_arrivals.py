@@ -21,6 +21,7 @@ from securerecv.vault.arrivals import Arrivals, Refusals
 from securerecv.vault.database import BUSY_TIMEOUT_S, storage_error
 from securerecv.vault.schema import account, arrival, epoch, message
 from tests.vaults import (
+    NAME_KEY,
     OnPostgres,
     OnSqlite,
     Owner,
@@ -534,6 +535,28 @@ class SqliteArrivalTests(OnSqlite, ArrivalTests, SynchronousTestCase):
         there = self.slots(connection, self.alice)
         self.assertEqual(there[-1].body, b"fits")
         self.assertLessEqual(set(kept[-2:]), set(self.ids_of(connection, self.alice)))
+
+    def test_full_at_start(self) -> None:
+        """On a full disk a restart leaves all as it is, and settles it later."""
+        first, _ = self.open_arrivals()
+        body = bytes(20_000)
+        group = group_of(*[("alice", body)] * 5)
+        first.commit([group])
+        connection = self.engine.connect()
+        self.addCleanup(connection.close)
+        driver: Any = connection.connection.driver_connection
+        (pages,) = driver.execute("PRAGMA page_count").fetchone()
+        driver.execute(f"PRAGMA max_page_count = {pages}")
+        second = Arrivals(connection, NAME_KEY, 5, self.reactor.seconds)
+        second.recover()
+        waiting = second.unsettled(self.alice.account.id)
+        self.assertEqual([row.message_id for row in waiting], group.ids)
+        self.assertEqual(self.rows_of(arrival), 1)
+        self.assertRaises(StorageFullError, second.settle)
+        driver.execute(f"PRAGMA max_page_count = {pages + 1000}")
+        second.settle()
+        self.assertEqual(self.settled(connection, self.alice), [body] * 5)
+        self.assertEqual(self.rows_of(arrival), 0)
 
     def test_first_commit_fails(self) -> None:
         """An epoch whose first commit failed is not used by the next."""

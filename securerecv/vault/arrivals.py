@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.logger import Logger
 
-from securerecv.errors import PeerError, StorageFullError
+from securerecv.errors import PeerError, StorageError, StorageFullError
 from securerecv.vault import boxes, epochs, seen
 from securerecv.vault.boxcache import Box, BoxCache
 from securerecv.vault.boxes import SealedMessage
@@ -159,11 +159,11 @@ class Arrivals:
                 for account_id, entry in split_entries(rows):
                     self._unsettled.add({account_id: [entry]})
         try:
-            with self._connection.begin():
+            with quick_transaction(self._connection):
                 self._settle_in_transaction()
                 boxes.trim(self._connection, self._keep)
                 boxes.forget_unused_epochs(self._connection, self._hour())
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StorageError) as error:
             if not isinstance(storage_error(error), StorageFullError):
                 raise
             _log.error("there is no room left: nothing can be received")
@@ -216,7 +216,7 @@ class Arrivals:
     def settle(self) -> None:
         """Put everything that is committed into its slots."""
         if self._unsettled.entries:
-            with self._connection.begin():
+            with quick_transaction(self._connection):
                 self._settle_in_transaction()
             self._forget_unsettled()
 

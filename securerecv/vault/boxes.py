@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 from sqlalchemy import Connection, delete, func, select
 
-from securerecv.vault.database import chunks, upsert
+from securerecv.vault.database import chunks, put_rows
 from securerecv.vault.schema import account, epoch, message
 
 
@@ -56,11 +56,11 @@ def put(
     Put messages into the slots of their boxes; the oldest make room.
 
     Args:
-        connection: with a transaction that will be committed.
+        connection: with a `quick_transaction` that will be committed.
         arrived: for each existing account its new messages, oldest first.
         keep: how many messages a box keeps.
     """
-    filled: list[dict[str, Any]] = []
+    filled: list[tuple[Any, ...]] = []
     present = _slots(connection, arrived)
     for account_id, messages in arrived.items():
         by_age = sorted(present.get(account_id, ()))
@@ -70,17 +70,17 @@ def put(
         for sealed in newest:
             position += 1
             filled.append(
-                {
-                    "account_id": account_id,
-                    "slot": next(free),
-                    "position": position,
-                    "message_id": sealed.message_id,
-                    "epoch_id": sealed.epoch_id,
-                    "sealed": sealed.sealed,
-                }
+                (
+                    account_id,
+                    next(free),
+                    position,
+                    sealed.message_id,
+                    sealed.epoch_id,
+                    sealed.sealed,
+                )
             )
     if filled:
-        connection.execute(upsert(connection, message), filled)
+        put_rows(connection, message, filled)
 
 
 def _slots(
