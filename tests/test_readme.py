@@ -119,7 +119,7 @@ class ReadmeTests(SynchronousTestCase):
         self.shell.sendline(f"PS1='{PROMPT[:5]}''{PROMPT[5:]}'")
         self.shell.expect_exact(PROMPT)
         typed = [self.type_block(block, server) for block in others]
-        self.assertEqual(sum(typed), 12)
+        self.assertEqual(sum(typed), 13)
 
     def type_block(self, block: list[str], server: Any) -> int:
         """Type what is in a block; give how many commands it had."""
@@ -156,6 +156,7 @@ class ReadmeTests(SynchronousTestCase):
                     r"assword[^\r\n]*: $|The same again: $",
                     r"\(yes/no\) $",
                     "Watching|Type next",
+                    r"login or anonymous\?",
                 ]
             )
             if asked == 0:
@@ -164,6 +165,9 @@ class ReadmeTests(SynchronousTestCase):
                 self.shell.sendline(self.password)
             elif asked == 2:
                 self.shell.sendline("yes")
+            elif asked == 4:
+                self.shell.sendintr()
+                self.shell.expect("Goodbye")
             else:
                 self.shell.expect("Ctrl-C|account add")
                 self.shell.sendintr()
