@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from securerecv.vault.filekeys import FileKeys
 from securerecv.vault.store import Store
 from securerecv.wire.filelines import FileRecord
 from securerecv.wire.verbs import Standing
-from tests.vaults import NOON_S, HandReactor, Owner, VaultTests
+from tests.vaults import NOON_S, PATIENCE_S, HandReactor, Owner, VaultTests
 
 FILE_KEY = b"f" * 32
 ADDRESS = "192.0.2.1"
@@ -268,11 +269,11 @@ class FileTests(VaultTests):
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        for _ in range(1000):
-            if holds():
-                return
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            if time.monotonic() > deadline:
+                self.fail("it did not come to that")
             self.settle()
-        self.fail("it did not come to that")
 
     def blob_ids(self) -> set[str]:
         """Give the ids of what lies in the folder."""

@@ -6,15 +6,16 @@ import hashlib
 import os
 import resource
 import secrets
+import threading
 import tracemalloc
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, MisuseError, StorageError
-from securerecv.intake.keptfiles import FileRules
+from securerecv.intake.keptfiles import THREADS, FileRules
 from securerecv.interfaces import Upload
 from securerecv.limits import (
     HELD_AGAIN_AFTER_S,
@@ -27,6 +28,7 @@ from securerecv.limits import (
 )
 from securerecv.settings import Settings
 from securerecv.vault.blobs import Blobs
+from securerecv.vault.filewriter import _sealed_segment
 from securerecv.vault.segments import SEALED_SEGMENT_BYTES, SEGMENT_BYTES
 from tests.filekeeping import (
     CLEAN,
@@ -37,7 +39,7 @@ from tests.filekeeping import (
     MAX_FILE,
     FileTests,
 )
-from tests.vaults import OnPostgres, OnSqlite, group_of
+from tests.vaults import PATIENCE_S, OnPostgres, OnSqlite, group_of
 
 SIZES = (0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 3_333_333)
 CONTENT = secrets.token_bytes(2 * SEGMENT_BYTES + 12_345)
@@ -92,8 +94,15 @@ class UploadTests(FileTests):
         """An upload needs less than 3 MiB, however large the file is."""
         content = memoryview(bytes(16 * SEGMENT_BYTES))
         digest = hashlib.sha256(content).digest()
-        # What belongs to a thread and not to an upload is made before.
-        self.deliver(CONTENT)
+        # What belongs to threads and not to uploads is made before, in all of them.
+        barrier = threading.Barrier(THREADS)
+
+        def warm_up() -> None:
+            barrier.wait(PATIENCE_S)
+            _sealed_segment()
+
+        for done in [self.files._run(warm_up) for _ in range(THREADS)]:
+            self.reactor.wait(done)
         upload = self.put(b"", size=len(content), sha256=digest)
         tracemalloc.start()
         try:
@@ -332,7 +341,7 @@ class UploadTests(FileTests):
         upload = self.put(CONTENT)
         upload._writer.close()  # type: ignore[attr-defined] # it is a FileUpload
         self.write(upload, CONTENT[: 2 * SEGMENT_BYTES])
-        self.settle()
+        self.until(lambda: upload._is_over)  # type: ignore[attr-defined] # (the same)
         self.assertIsNone(upload.write(CONTENT[2 * SEGMENT_BYTES :]))
         self.assertRaises(StorageError, self.reactor.wait, upload.finish())
 
@@ -539,15 +548,31 @@ class ScanTests(FileTests):
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
 
     def test_scanner_is_away(self) -> None:
-        """While the scanner does not answer nothing is decrypted for it."""
+        """Of many that are held one is tried; when it was scanned, all are."""
         self.scanner.verdict = HELD
-        file_id, _ = self.deliver(CONTENT)
-        self.scanner.version = None
-        for _ in range(4):
-            self.reactor.clock.advance(MAX_HELD_AGAIN_AFTER_S)
+        ids = {self.deliver(CONTENT, name=str(number))[0] for number in range(3)}
+        self.assertEqual(len(self.scanner.scans), 3)
+        for scans, delay_s in ((4, 5), (5, 10), (6, 20), (7, 40)):
+            self.assertEqual(len(self.reactor.clock.getDelayedCalls()), 1)
+            self.reactor.clock.advance(delay_s)
             self.until(lambda: len(self.reactor.clock.getDelayedCalls()) == 1)
-        self.assertEqual(len(self.scanner.scans), 1)
-        self.assertEqual(self.states(self.alice), {file_id: "held"})
+            self.assertEqual(len(self.scanner.scans), scans)
+        self.assertEqual(set(self.states(self.alice).values()), {"held"})
+        self.scanner.verdict = CLEAN
+        self.reactor.clock.advance(80)
+        expected = dict.fromkeys(ids, "clean")
+        self.until(lambda: self.states(self.alice) == expected)
+        self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
+
+    def test_dropped_while_held(self) -> None:
+        """Those that are held do not wait for one that is not there any more."""
+        self.scanner.verdict = HELD
+        first, _ = self.deliver(CONTENT, name="a")
+        second, _ = self.deliver(CONTENT, name="b")
+        self.drop(first, self.alice)
+        self.scanner.verdict = CLEAN
+        self.reactor.clock.advance(HELD_AGAIN_AFTER_S)
+        self.until(lambda: self.states(self.alice) == {second: "clean"})
 
     def test_lasting(self) -> None:
         """What the scanner would say again each time is not asked again."""
@@ -607,6 +632,23 @@ class ScanTests(FileTests):
         self.files.close()
         self.assertEqual(self.reactor.wait(finished), "scanning")
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
+
+    def test_store_fails(self) -> None:
+        """A verdict that could not be stored is asked for again."""
+        self.scanner.verdict = None
+        upload = self.put(CONTENT)
+        self.write(upload, CONTENT)
+        finished = upload.finish()
+        self.until(lambda: bool(self.scanner.scans))
+        write = self.store.write
+        self.patch(self.store, "write", lambda _: fail(StorageError("it is away")))
+        self.scanner.scans[0].done.callback(CLEAN)
+        self.assertEqual(self.reactor.wait(finished), "scanning")
+        self.patch(self.store, "write", write)
+        self.assertEqual(len(self.flushLoggedErrors(StorageError)), 1)
+        self.scanner.verdict = CLEAN
+        self.reactor.clock.advance(HELD_AGAIN_AFTER_S)
+        self.until(lambda: self.states(self.alice) == {upload.id: "clean"})
 
     def test_a_few_at_once(self) -> None:
         """Not more files than that are in memory for the scanner."""

@@ -208,12 +208,16 @@ class ConversationTests(TestCase):
         answer = await talker.ask("PASSWD x")
         self.assertTrue(answer[0].startswith("-ERR not-allowed "), answer)
 
-    async def test_not_here_yet(self) -> None:
-        """What this version does not do is refused, and the talk goes on."""
+    async def test_no_files_without_a_scanner(self) -> None:
+        """Without a scanner files are refused, and the talk goes on."""
         bob = await logged_in(self, self.receiver, "bob", "builder")
-        for request in (f"PUT bob 3 {'0' * 64} name", "FILES", "GET 1"):
+        for request, expected in (
+            (f"PUT bob 3 {'0' * 64} name", "-ERR no-scanner "),
+            ("FILES", "+OK 0 files"),
+            ("GET 1", "-ERR no-such-id "),
+        ):
             answer = await bob.ask(request)
-            self.assertTrue(answer[0].startswith("-ERR not-allowed "), answer)
+            self.assertTrue(answer[0].startswith(expected), answer)
 
     async def test_accounts_change_meanwhile(self) -> None:
         """Accounts that are added or removed beside the server are noticed."""

@@ -20,6 +20,8 @@ from securerecv.intake.accountbook import AccountBook
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.broughtboxes import BroughtBoxes
 from securerecv.intake.desk import Desk
+from securerecv.intake.keptfiles import CHECK_EVERY_S as FILES_EVERY_S
+from securerecv.intake.keptfiles import FileRules, KeptFiles
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Boxes, Messages
 from securerecv.intake.passwordchange import PasswordChange
@@ -30,6 +32,8 @@ from securerecv.intake.vaultopening import Vault
 from securerecv.limits import GOODBYE_S
 from securerecv.scanning.scanner import ClamdScanner
 from securerecv.settings import Settings
+from securerecv.vault.blobs import open_blobs
+from securerecv.vault.filekeys import FileKeys
 from securerecv.vault.store import Store
 from securerecv.vault.tokens import TokenKeys
 
@@ -52,6 +56,7 @@ class Office:
         tokens: finds the token that a sealed datagram names.
         presence: knows who is inside.
         store: what is kept.
+        files: keeps files.
         scanner: looks for malware.
         has_accounts: whether there was an account at the start.
     """
@@ -86,6 +91,17 @@ class Office:
         self._callbacks: list[Callbacks[Any]] = []
         tell = self._tells("on_message", brought.on_message)
         self.messages = Messages(boxes, announcer, seconds, tell)
+        self.files = KeptFiles(
+            self.store,
+            open_blobs(settings.data),
+            FileKeys(vault.keyring.file_key),
+            mailboxes,
+            boxes,
+            self.scanner,
+            announcer.announce,
+            reactor,
+            FileRules.of(settings),
+        )
         self.desk = Desk(
             portal=Portal(ReceiverRealm(), checkers),
             mixer=mixer,
@@ -96,6 +112,7 @@ class Office:
                 self.store, mailboxes, locksmith, self._hashing
             ),
             tokens=self.tokens,
+            files=self.files,
             presence=self.presence,
             seconds=seconds,
         )
@@ -112,12 +129,17 @@ class Office:
         self._checks = [
             self._check("accounts", self.presence.check),
             self._check("tokens", self.tokens.check),
+            self._check("old files", self.files.check, FILES_EVERY_S),
         ]
         self._hashing.start()
+        self.files.start().addErrback(
+            lambda failure: _log.failure("files are not scanned", failure=failure)
+        )
         self.scanner.start()
 
     def close(self) -> None:
-        """Look no more at what is changed beside the server."""
+        """Look no more at what is changed beside the server; take no more files."""
+        self.files.close()
         for check in self._checks:
             if check.running:
                 check.stop()
@@ -128,6 +150,7 @@ class Office:
         told = [callbacks.finish(GOODBYE_S) for callbacks in self._callbacks]
         yield gatherResults(told)
         yield self.scanner.stop()
+        yield deferToThread(self.files.stop)
         yield deferToThread(self._hashing.stop)
         yield deferToThread(self.store.stop)
 
@@ -139,11 +162,13 @@ class Office:
         self._callbacks.append(callbacks)
         return callbacks.tell
 
-    def _check(self, what: str, check: Callable[[], Any]) -> LoopingCall:
+    def _check(
+        self, what: str, check: Callable[[], Any], every_s: float = CHECK_EVERY_S
+    ) -> LoopingCall:
         """Follow again and again what is changed beside the server."""
         checking = LoopingCall(check)
         checking.clock = self._reactor
-        checking.start(CHECK_EVERY_S, now=False).addErrback(
+        checking.start(every_s, now=False).addErrback(
             lambda failure: _log.failure(
                 "{what} are not checked", failure=failure, what=what
             )

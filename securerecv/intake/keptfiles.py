@@ -42,7 +42,7 @@ from securerecv.wire.verbs import Standing
 CHECK_EVERY_S = 300.0
 """How often it is looked whether files are old enough to go."""
 
-_THREADS = max(2, min(4, os.cpu_count() or 1))
+THREADS = max(2, min(4, os.cpu_count() or 1))
 _DAY_S = 24 * 3600
 
 _log = Logger()
@@ -111,7 +111,7 @@ class KeptFiles:
         self._scanner = scanner
         self._reactor = reactor
         self._rules = rules
-        self._threads = ThreadPool(0, _THREADS, "securerecv-files")
+        self._threads = ThreadPool(0, THREADS, "securerecv-files")
         verdicts = Verdicts(store, blobs, keys, self._run, announce, reactor.seconds)
         self._scans = Scans(store, blobs, keys, scanner, self._run, verdicts, reactor)
         self._reception = Reception(

@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -25,17 +24,8 @@ from securerecv.vault.filekeys import FileDetails, FileKeys
 from securerecv.vault.filereader import FileReader
 from securerecv.vault.files import StoredFile
 from securerecv.vault.store import Store
-from securerecv.wire.filelines import FileState
 
 _log = Logger()
-
-
-@define
-class _Again:
-    """When a held file is scanned again."""
-
-    delay_s: float
-    call: IDelayedCall
 
 
 class Scans:
@@ -73,8 +63,12 @@ class Scans:
         # Whoever fetches a file does not wait for all that came in.
         self._places_for_owners = DeferredSemaphore(1)
         self._under_way: dict[bytes, list[Deferred[None]]] = {}
-        self._again: dict[bytes, _Again] = {}
+        # In the order in which they are tried.
+        self._held: dict[bytes, None] = {}
         self._lasting: set[bytes] = set()
+        self._tried: bytes | None = None
+        self._delay_s = HELD_AGAIN_AFTER_S
+        self._call: IDelayedCall | None = None
         self._stopped = False
 
     @inlineCallbacks
@@ -88,9 +82,9 @@ class Scans:
     def stop(self) -> None:
         """Begin no more; what is not done yet is done after the next start."""
         self._stopped = True
-        for again in self._again.values():
-            again.call.cancel()
-        self._again.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         for waiting in self._under_way.values():
             for done in tuple(waiting):
                 waiting.remove(done)
@@ -101,7 +95,7 @@ class Scans:
         if file_id not in self._under_way:
             self._under_way[file_id] = []
             done = self._places.run(self._scan, file_id)
-            done.addErrback(self._failed, file_id)
+            done.addErrback(self._failed)
             done.addCallback(self._over, file_id)
 
     def wait(self, file_id: bytes, timeout_s: float) -> "Deferred[None]":
@@ -145,28 +139,22 @@ class Scans:
     # -- one scan -------------------------------------------------------------
 
     @inlineCallbacks
-    def _scan(self, file_id: bytes) -> Generator[Any, Any, None]:
+    def _scan(self, file_id: bytes) -> Generator[Any, Any, bool]:
+        """Scan a file; tell whether that must be tried again later."""
         if self._stopped:
-            return
+            return False
         stored: StoredFile | None = yield self._store.query(files.load, file_id)
         if stored is None or stored.sealed_for_server is None:
-            return
+            return False
         details = self._keys.open(file_id, stored.lookup, stored.sealed_for_server)
-        verdict: Verdict | None = None
-        if stored.state is FileState.HELD:
-            # Cheaper than to decrypt it for nobody.
-            version = yield self._scanner.database_version()
-            if version is None:
-                verdict = Verdict(VerdictKind.HELD, details.why)
-        if verdict is None:
-            verdict = yield self._look_at(stored, details)
+        verdict: Verdict = yield self._look_at(stored, details)
         if self._is_stopped():
-            return
-        is_held = yield self._verdicts.act(stored, details, verdict)
+            return False
+        is_held: bool = yield self._verdicts.act(stored, details, verdict)
         if is_held and verdict.is_lasting:
             self._lasting.add(file_id)
-        elif is_held:
-            self._scan_later(file_id)
+            return False
+        return is_held
 
     @inlineCallbacks
     def _scan_again(
@@ -205,38 +193,50 @@ class Scans:
 
     # -- trying again -------------------------------------------------------------
 
-    def _scan_later(self, file_id: bytes) -> None:
-        if self._stopped:
-            return
-        before = self._again.get(file_id)
-        delay_s = HELD_AGAIN_AFTER_S
-        if before is not None:
-            delay_s = min(2 * before.delay_s, MAX_HELD_AGAIN_AFTER_S)
-        call = self._reactor.callLater(delay_s, self.add, file_id)
-        self._again[file_id] = _Again(delay_s, call)
+    # Held files are opened in vain while the scanner is away.  So one of them is
+    # tried, ever later; when it was scanned all the others are.
 
-    def _is_back(self) -> None:
+    def _keep_for_later(self, file_id: bytes) -> None:
+        self._held[file_id] = None
+        if file_id == self._tried:
+            self._delay_s = min(2 * self._delay_s, MAX_HELD_AGAIN_AFTER_S)
+        if self._call is None:
+            self._call = self._reactor.callLater(self._delay_s, self._try_one)
+
+    def _try_one(self) -> None:
+        self._call = None
+        if self._held:
+            self._tried = next(iter(self._held))
+            del self._held[self._tried]
+            self.add(self._tried)
+
+    def _try_all(self) -> None:
         """Scan at once what was held because the scanner could not be reached."""
-        waiting = [*self._again, *self._lasting]
-        self._lasting.clear()
-        for file_id in waiting:
-            self._forget_delay(file_id)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self._tried = None
+        self._delay_s = HELD_AGAIN_AFTER_S
+        held, self._held = self._held, {}
+        for file_id in held:
             self.add(file_id)
 
-    def _forget_delay(self, file_id: bytes) -> None:
-        again = self._again.pop(file_id, None)
-        if again is not None and again.call.active():
-            again.call.cancel()
+    def _is_back(self) -> None:
+        self._held |= dict.fromkeys(self._lasting)
+        self._lasting.clear()
+        self._try_all()
 
-    def _failed(self, failure: Failure, file_id: bytes) -> None:
+    def _failed(self, failure: Failure) -> bool:
         """Leave a file as it is when the store failed, and try again."""
         _log.failure("a file could not be scanned", failure=failure)
-        self._scan_later(file_id)
+        return True
 
-    def _over(self, _: object, file_id: bytes) -> None:
-        again = self._again.get(file_id)
-        if again is not None and not again.call.active():
-            # It is not held any more.
-            del self._again[file_id]
+    def _over(self, again: bool, file_id: bytes) -> None:
         for done in self._under_way.pop(file_id):
             done.callback(None)
+        if self._stopped:
+            return
+        if again:
+            self._keep_for_later(file_id)
+        elif file_id == self._tried:
+            self._try_all()
