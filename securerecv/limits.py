@@ -75,6 +75,10 @@ MAX_DATAGRAM_HANDSHAKES = 256
 MAX_DATAGRAM_HANDSHAKES_PER_ADDRESS = 64
 """The same over UDP, where OpenSSL keeps its buffers from the first byte on."""
 
+MAX_LANES = 64
+MAX_LANES_PER_ADDRESS = 16
+"""Files that travel over UDP at once, either way: each may hold 8 MiB."""
+
 GOODBYE_S = 5.0
 """What conversations have left to finish when the server stops."""
 

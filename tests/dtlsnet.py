@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from OpenSSL import SSL
 
-from securerecv.net.conversation import Conversation, Pipe
+from securerecv.net.conversation import Conversation
 from securerecv.net.dtls import DtlsDrop, DtlsServer
+from securerecv.net.dtlspeer import Peer
 from securerecv.net.gate import Gate
+from securerecv.net.lanes import Lanes
+from securerecv.net.lanetransfers import LaneTransfers
 from securerecv.net.outbox import Address
 from securerecv.net.tls import ClientDtls, ServerDtls
-from securerecv.net.transfers import StreamTransfers
 from securerecv.vault.keyring import Keyring
 from securerecv.wire.dtlsrecords import records
 from securerecv.wire.openings import OpeningBudget
@@ -42,6 +45,7 @@ class Net:
         self.house = House()
         self.gate = Gate() if gate is None else gate
         self.sent: dict[Address, deque[bytes]] = {}
+        self.lanes = Lanes(self._send, self.house.clock, secrets.token_bytes)
         tls = ServerDtls(
             keyring.certificate, keyring.certificate_key, self.house.clock.seconds
         )
@@ -55,16 +59,21 @@ class Net:
         )
 
     def _converse(
-        self, host: str, pipe: Pipe, came_in: Callable[[Standing], None]
+        self, host: str, peer: Peer, came_in: Callable[[Standing], None]
     ) -> Conversation:
         clock = self.house.clock
         session = RecordSession(TERMS, self.house.budget, clock.seconds())
+
+        def transfers(conversation: Conversation) -> LaneTransfers:
+            return LaneTransfers(conversation, session, peer, self.lanes)
+
         return Conversation(
-            self.house.desk, session, host, pipe, clock, came_in, StreamTransfers
+            self.house.desk, session, host, peer, clock, came_in, transfers
         )
 
-    def _send(self, datagrams: Sequence[bytes], address: Address) -> None:
+    def _send(self, datagrams: Sequence[bytes], address: Address) -> int:
         self.sent.setdefault(address, deque()).extend(datagrams)
+        return 0
 
     def taken(self, address: Address) -> list[bytes]:
         """Take what the server has sent to an address."""

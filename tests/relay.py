@@ -35,6 +35,7 @@ class Relay(DatagramProtocol):
         lose: decides about a datagram besides what chance does: given whether
             it is from the server, and its bytes.
         passed: the datagrams that were passed on to the server.
+        moves: how often `move` was called.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Relay(DatagramProtocol):
         self.server = server
         self.lose: Callable[[bool, bytes], bool] = lambda _from_server, _data: False
         self.passed: list[bytes] = []
+        self.moves = 0
         self._loss = loss
         self._random = Random(seed)  # noqa: S311 - so that a failure can be repeated
         self._sides: dict[Address, _Side] = {}
         self._late: list[Any] = []
+        self._moved: list[Any] = []
         self._listening = [reactor.listenUDP(0, self, "127.0.0.1", 65535)]
         self.port: int = self._listening[0].getHost().port
         test.addCleanup(self.stop)
@@ -90,12 +93,20 @@ class Relay(DatagramProtocol):
     def _happens(self) -> bool:
         return self._random.random() < self._loss
 
+    def move(self) -> None:
+        """Let all clients have other addresses from now on, as the server sees it."""
+        self.moves += 1
+        for addr, side in list(self._sides.items()):
+            self._moved.append(side.port)
+            self._sides[addr] = _Side(self, addr)
+
     def stop(self) -> Deferred[Any]:
         """Give all ports back, once."""
         for call in self._late:
             if call.active():
                 call.cancel()
         ports = [*self._listening, *(side.port for side in self._sides.values())]
+        ports += self._moved
         self._listening.clear()
         self._sides.clear()
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])

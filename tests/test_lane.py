@@ -216,7 +216,7 @@ class MovingTests(SynchronousTestCase):
 
     def finish(self, net: Net, transfer: Lane) -> None:
         """See that it goes on without much ado, with both ends certain."""
-        net.run(lambda: transfer.is_done, within_s=1.0)
+        net.run(lambda: transfer.is_done, within_s=3.0)
         self.assertEqual(bytes(transfer.received), transfer.content)
         self.assertTrue(transfer.receiver.path.is_certain)
         self.assertTrue(transfer.sender.path.is_certain)

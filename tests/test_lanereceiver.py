@@ -216,6 +216,16 @@ class AckTests(Case):
         self.receiver.consumed(1, NOW)
         self.assertEqual(self.said(), [(ACK, ack_text(4096, 5120, (0, 4)))])
 
+    def test_silence(self) -> None:
+        """A receiver that waits for more says each second what it has."""
+        self.take(self.piece(0, 0, 10))
+        self.said(NOW + 0.01)
+        for number in range(1, 4):
+            now = self.receiver.deadline()
+            self.assertAlmostEqual(now, NOW + 0.01 + number, places=1)
+            self.receiver.expire(now)
+            self.assertEqual([kind for kind, _ in self.said(now)], [ACK])
+
     def test_idle(self) -> None:
         """Silence ends it, and what does not authenticate does not keep it."""
         self.take(self.piece(0, 0, 10))

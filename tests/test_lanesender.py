@@ -12,6 +12,7 @@ from securerecv.wire import lanesender
 from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S, LaneDrop
 from securerecv.wire.lanesender import LaneSender
+from securerecv.wire.outgoing import CHUNK_BYTES, MAX_WINDOW_BYTES
 from tests.lanekit import (
     ACK,
     CHALLENGE,
@@ -161,11 +162,31 @@ class SendingTests(Case):
         self.assertFalse(self.sender.is_complete)
 
     def test_wrong_piece(self) -> None:
-        """A piece of the wrong size is a mistake of the caller."""
+        """Parts are taken; more than was wanted is a mistake of the caller."""
         sender = LaneSender(LANE_ID, derive(SECRET), 0, 100, "", NOW, os.urandom)
-        self.assertRaises(MisuseError, sender.supply, bytes(99))
-        sender.supply(bytes(100))
-        self.assertRaises(MisuseError, sender.supply, bytes(100))
+        self.assertRaises(MisuseError, sender.supply, bytes(101))
+        self.assertRaises(MisuseError, sender.supply, b"")
+        sender.supply(bytes(60))
+        self.assertEqual(sender.wanted(), (60, 40))
+        sender.supply(bytes(40))
+        self.assertRaises(MisuseError, sender.supply, bytes(1))
+
+    def test_greedy_receiver(self) -> None:
+        """A receiver that would take everything, and has nothing, gets a window."""
+        size = 1 << 30
+        sender = LaneSender(LANE_ID, derive(SECRET), 0, size, "", NOW, os.urandom)
+        chunk = bytes(1 << 20)
+        now = NOW
+        for number in range(2000):
+            while wanted := sender.wanted():
+                sender.supply(chunk[: wanted[1]])
+            sender.to_send(now)
+            text = ack_text(0, size, (0, sender._next_number))
+            sender.receive([self.acks.seal(ACK, number, text)], "", now + 0.005)
+            now += 0.01
+        self.assertEqual(sender._file.sent, MAX_WINDOW_BYTES)
+        held = sum(map(len, sender._file._chunks))
+        self.assertLessEqual(held, MAX_WINDOW_BYTES + 2 * CHUNK_BYTES)
 
 
 class DropTests(Case):

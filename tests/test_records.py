@@ -9,12 +9,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import (
     IDLE_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
     MAX_POSTS_IN_FLIGHT,
 )
 from securerecv.vault.keyring import open_keyring
+from securerecv.wire.answermemory import MAX_REMEMBERED
 from securerecv.wire.events import Command, Posts
 from securerecv.wire.lines import Answer
 from securerecv.wire.records import (
@@ -99,13 +101,53 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual([post.body for post in posts.items], [b"abc"])
         self.assertEqual(self.store(), ["+OK 0101010101010101\n+OK pong\n"])
 
-    def test_files(self) -> None:
-        """A file's content fits into no record, so it is refused here."""
-        digest = "0" * 64
-        for request in (f"PUT bob 5 {digest} x", "GET 1"):
-            (answer,) = self.put(f"#f {request}")
-            self.assertTrue(answer.startswith("#f -ERR not-allowed "), answer)
-        self.assertEqual(self.commands, [])
+    def test_two_answers(self) -> None:
+        """A ``PUT`` that comes again gets the first answer until there is another."""
+        put = f"#f PUT bob 5 {'0' * 64} x"
+        self.assertEqual(self.put(put), [])
+        (command,) = self.commands
+        self.session.answer_twice(command, Answer("go 1 0 lane=2"))
+        self.assertEqual(self.get(), ["#f +OK go 1 0 lane=2\n"])
+        for number in range(2 * MAX_REMEMBERED):
+            self.put(f"#{number} PING")
+        self.assertEqual(self.put(put), ["#f +OK go 1 0 lane=2\n"])
+        self.session.answer_again(command, Answer("received 1 clean"))
+        self.assertEqual(self.get(), ["#f +OK received 1 clean\n"])
+        self.assertEqual(self.put(put), ["#f +OK received 1 clean\n"])
+        self.assertEqual(len(self.commands), 1)
+
+    def test_second_answer_says_no(self) -> None:
+        """The second answer may be that it came to nothing."""
+        self.put(f"#f PUT bob 5 {'0' * 64} x")
+        (command,) = self.commands
+        self.session.answer_twice(command, Answer("go 1 0 lane=2"))
+        self.get()
+        error = PeerError(ErrorCode.MISMATCH, "this is not what was announced")
+        self.session.answer_again(command, error)
+        said = "#f -ERR mismatch this is not what was announced\n"
+        self.assertEqual(self.get(), [said])
+
+    def test_second_answer_too_late(self) -> None:
+        """A conversation that is over says nothing more."""
+        self.put(f"#f PUT bob 5 {'0' * 64} x")
+        (command,) = self.commands
+        self.session.answer_twice(command, Answer("go 1 0 lane=2"))
+        self.get()
+        self.session.close()
+        self.session.answer_again(command, Answer("received 1 clean"))
+        self.assertEqual(self.get(), [])
+        self.assertTrue(self.session.finished)
+
+    def test_tag_used_again(self) -> None:
+        """Another request with the tag of a ``PUT`` is another request."""
+        self.put(f"#f PUT bob 5 {'0' * 64} x")
+        (command,) = self.commands
+        self.session.answer_twice(command, Answer("go 1 0 lane=2"))
+        self.get()
+        self.assertEqual(self.put("#f PING"), ["#f +OK pong\n"])
+        self.session.answer_again(command, Answer("received 1 clean"))
+        self.assertEqual(self.get(), ["#f +OK received 1 clean\n"])
+        self.assertEqual(self.put("#f PING"), ["#f +OK pong\n"])
 
     def test_payload(self) -> None:
         """A payload is in the record of its line, and the record ends it."""

@@ -1,5 +1,6 @@
 """Everything that is received over UDP, on one socket."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,12 +9,14 @@ from twisted.internet.defer import Deferred
 from securerecv.assembly.office import Office
 from securerecv.intake.sealeddesk import SealedDesk
 from securerecv.net.addresses import host_of
-from securerecv.net.conversation import Conversation, Pipe
+from securerecv.net.conversation import Conversation
 from securerecv.net.dtls import DtlsServer
+from securerecv.net.dtlspeer import Peer
 from securerecv.net.gate import Gate
+from securerecv.net.lanes import Lanes
+from securerecv.net.lanetransfers import LaneTransfers
 from securerecv.net.outbox import Address
 from securerecv.net.tls import ServerDtls
-from securerecv.net.transfers import StreamTransfers
 from securerecv.net.udp import Kind, UdpServer
 from securerecv.settings import Settings
 from securerecv.vault import seen
@@ -58,11 +61,15 @@ class DatagramSide:
         seconds: Callable[[], float] = reactor.seconds
 
         def converse(
-            host: str, pipe: Pipe, came_in: Callable[[Standing], None]
+            host: str, peer: Peer, came_in: Callable[[Standing], None]
         ) -> Conversation:
             session = RecordSession(terms, budget.share_of(host), seconds())
+
+            def transfers(conversation: Conversation) -> LaneTransfers:
+                return LaneTransfers(conversation, session, peer, self._lanes)
+
             return Conversation(
-                office.desk, session, host, pipe, reactor, came_in, StreamTransfers
+                office.desk, session, host, peer, reactor, came_in, transfers
             )
 
         self._office = office
@@ -73,6 +80,8 @@ class DatagramSide:
             tls, gate, converse, self.server.send, reactor, for_handshakes()
         )
         self.server.handle(Kind.DTLS, self._dtls.received_together)
+        self._lanes = Lanes(self.server.send, reactor, secrets.token_bytes)
+        self.server.handle(Kind.LANE, self._lanes.received)
         key = keyring.sealing_key.private_bytes_raw()
         self._sealed = SealedDesk(
             SealedReceiver(
@@ -111,6 +120,7 @@ class DatagramSide:
         Returns:
             Fires when it is free.
         """
+        self._lanes.close()
         return self.server.stop()
 
     def _sealed_came(

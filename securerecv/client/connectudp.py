@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from securerecv.client.address import ServerAddress
 from securerecv.client.client import Client
-from securerecv.client.datagrams import find_hosts, listen
+from securerecv.client.datagrams import find_hosts, listen_in_batches
 from securerecv.client.dtls import DtlsPath
 from securerecv.client.errors import UnreachableError
 from securerecv.client.trust import Trust
@@ -37,7 +37,7 @@ async def _try(
     path = channel.path = DtlsPath(channel, reactor, host, port)
     impatient = reactor.callLater(silence_s, _look, path)
     try:
-        listen(reactor, path, host)
+        listen_in_batches(reactor, path, host)
     except UnreachableError as reason:
         channel.lost(reason)
     try:

@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThreadPool
 
 from securerecv.client.errors import UnreachableError
+from securerecv.net.gro import BatchProtocol, listen_datagrams
 
 LOOKUP_TIMEOUT_S = 15.0
 """For the addresses of a host."""
@@ -33,8 +34,26 @@ def listen(reactor: Any, protocol: Any, host: str) -> Any:
     try:
         return reactor.listenUDP(0, protocol, interface, _MAX_DATAGRAM_BYTES)
     except CannotListenError as error:
-        words = getattr(error.socketError, "strerror", None) or str(error)
-        raise UnreachableError(words) from None
+        raise _no_network(error) from None
+
+
+def listen_in_batches(reactor: Any, protocol: BatchProtocol, host: str) -> Any:
+    """
+    Open a socket whose datagrams come and go in batches; else as `listen`.
+
+    Raises:
+        UnreachableError: there is no such network here.
+    """
+    interface = "::" if isIPv6Address(host) else ""
+    try:
+        return listen_datagrams(reactor, 0, protocol, interface)
+    except CannotListenError as error:
+        raise _no_network(error) from None
+
+
+def _no_network(error: CannotListenError) -> UnreachableError:
+    words = getattr(error.socketError, "strerror", None) or str(error)
+    return UnreachableError(words)
 
 
 async def find_hosts(reactor: Any, host: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The client's end of DTLS, on a socket that is connected to one server."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from errno import EMSGSIZE
 from socket import socket
@@ -9,7 +10,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL
 from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import DatagramProtocol
 
 from securerecv.client.datagrams import NOBODY_RECEIVES, why_closed
 from securerecv.client.errors import (
@@ -18,11 +18,16 @@ from securerecv.client.errors import (
     UntrustedServerError,
 )
 from securerecv.client.tlswords import tls_words
+from securerecv.net.gro import BatchProtocol
 from securerecv.net.tls import DATAGRAM_BYTES, ClientDtls, peer_pin
-from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, datagrams, records
+from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, records
+from securerecv.wire.dtlsrecords import datagrams as datagrams_of
+from securerecv.wire.lanekeys import EXPORTER_LABEL, SECRET_BYTES
+from securerecv.wire.lanepackets import FIRST_BYTE
 
 _READ_BYTES = 1 << 16
 _MIN_WAIT_S = 0.01
+_LANE = bytes([FIRST_BYTE])
 
 
 class Talk(Protocol):
@@ -34,11 +39,14 @@ class Talk(Protocol):
     def received(self, record: bytes) -> None:
         """Take a record."""
 
+    def packets(self, datagrams: Sequence[bytes]) -> None:
+        """Take packets of lanes."""
+
     def lost(self, reason: Exception) -> None:
         """Take note that the path is gone; nothing more is told."""
 
 
-class DtlsPath(DatagramProtocol):
+class DtlsPath(BatchProtocol):
     """
     Carries records to and from one server.
 
@@ -71,6 +79,25 @@ class DtlsPath(DatagramProtocol):
             self._connection.send(record)
             self._flush()
 
+    def send_packets(self, datagrams: Sequence[bytes]) -> int:
+        """
+        Send packets of lanes, or lose them.
+
+        Returns:
+            How many were too long for the way out.
+        """
+        transport: Any = self.transport
+        if self._over or transport is None:
+            return 0
+        count: int = transport.send(datagrams, None)
+        return count
+
+    def lane_secret(self, lane_id: bytes) -> bytes:
+        """Export the secret of a lane, 32 bytes (RFC 5705)."""
+        return self._connection.export_keying_material(
+            EXPORTER_LABEL, SECRET_BYTES, lane_id
+        )
+
     def close(self) -> None:
         """Say goodbye and leave; `Talk.lost` is not called."""
         if self._over:
@@ -98,13 +125,18 @@ class DtlsPath(DatagramProtocol):
             return
         self._proceed()
 
-    def datagramReceived(self, datagram: bytes, addr: object) -> None:
-        """Take a datagram."""
-        if self._over or not datagram:
+    def datagrams_received(self, datagrams: list[bytes], address: object) -> None:
+        """Take datagrams."""
+        packets = [one for one in datagrams if one[:1] == _LANE]
+        if packets and self._is_open and not self._over:
+            self._talk.packets(packets)
+        if len(packets) == len(datagrams):
             return
-        self.heard = True
-        self._connection.bio_write(datagram)
-        self._proceed()
+        for datagram in datagrams:
+            if not self._over and datagram and datagram[:1] != _LANE:
+                self.heard = True
+                self._connection.bio_write(datagram)
+                self._proceed()
 
     def connectionRefused(self) -> None:
         """Give up: the server's machine says that nobody receives there."""
@@ -185,7 +217,7 @@ class DtlsPath(DatagramProtocol):
             while True:
                 waiting += self._connection.bio_read(_READ_BYTES)
         transport: Any = self.transport
-        for datagram in datagrams(list(records(waiting)), DATAGRAM_BYTES):
+        for datagram in datagrams_of(list(records(waiting)), DATAGRAM_BYTES):
             if self._over:
                 return
             try:

@@ -40,7 +40,7 @@ _MESSAGES = ("SAY", "SEND")
 _COUNTED = {"LAST": "MSG", "FILES": "FILE", "TOKEN": "TOKEN"}
 """By verb: which lines the ``<n>`` of ``+OK <n> …`` counts."""
 
-_SINGLE = {"READ": "MSG", "NOTICE": "NOTICE"}
+_SINGLE = {"READ": "MSG", "NOTICE": "NOTICE", "GET": "LANE"}
 """By verb: of which lines there is one before ``+OK``."""
 
 
@@ -55,6 +55,8 @@ class Exchange:
         record: what is sent.
         patience_s: how long it may take, from the first time it is sent.
         answer: fires when its turn has come and the answer is whole.
+        begin: called once with the words of the first of two answers, as to
+            ``PUT``; the second is the answer then.
     """
 
     tag: str
@@ -62,6 +64,7 @@ class Exchange:
     record: bytes = field(repr=False)
     patience_s: float
     answer: "Deferred[Answer]" = field(factory=Deferred)
+    begin: Callable[[str], None] | None = None
     give_up_at: float = 0.0
     send_at: float = 0.0
     wait_s: float = FIRST_WAIT_S
@@ -83,7 +86,7 @@ class Exchange:
         elif len(self._lines) < MAX_HEARD_LINES:
             self._lines[heard.text] = heard.payload
         last = self._last_line
-        if last is None:
+        if last is None or self._is_first_of_two(last):
             return None
         if last.mark == "-ERR":
             return error_of(last.text)
@@ -100,6 +103,15 @@ class Exchange:
         if len(lines) < number:
             return None
         return Answer(last.text, tuple(sorted(self._lines.items(), key=_moment)))
+
+    def _is_first_of_two(self, last: Heard) -> bool:
+        if self.verb != "PUT" or last.mark != "+OK" or not last.text.startswith("go "):
+            return False
+        self._last_line = None
+        begin, self.begin = self.begin, None
+        if begin is not None:
+            begin(last.text)
+        return True
 
     def _wanted(self, words: str) -> tuple[str, int] | None:
         """Give the beginning of the lines that must be there, and how many."""
@@ -181,6 +193,15 @@ class Exchanges:
 
     def _unanswered(self) -> list[Exchange]:
         return [sent for sent in self._sent if sent.tag not in self._results]
+
+    def be_patient(self, exchange: Exchange, now: float) -> None:
+        """Give the server as much time again: what it is to answer is moving."""
+        exchange.give_up_at = now + exchange.patience_s
+
+    def ask_again(self, exchange: Exchange, now: float) -> None:
+        """Ask soon whether there is an answer by now."""
+        exchange.wait_s = FIRST_WAIT_S
+        exchange.send_at = now + FIRST_WAIT_S
 
     def next_time(self) -> float | None:
         """Tell when `to_send` is to be asked again."""

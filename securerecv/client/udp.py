@@ -1,24 +1,33 @@
 """Conversations over UDP and DTLS 1.2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import SystemRandom
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from securerecv.client.channel import ANSWER_TIMEOUT_S
 from securerecv.client.content import Sink, Source
 from securerecv.client.errors import DisconnectedError, UnreachableError
 from securerecv.client.exchanges import Exchange, Exchanges
+from securerecv.client.lanes import ClientLanes
 from securerecv.client.requests import encode
 from securerecv.client.trust import Trust
 from securerecv.errors import ErrorCode, PeerError, SecurerecvError
 from securerecv.net.tls import DATAGRAM_BYTES
 from securerecv.settings import Settings
 from securerecv.wire.dtlsrecords import OVERHEAD_BYTES
-from securerecv.wire.filereplies import Found
+from securerecv.wire.filereplies import (
+    Found,
+    download_lane_of,
+    found_of,
+    upload_lane_of,
+)
 from securerecv.wire.heardrecord import Heard, read_record
+from securerecv.wire.lanekeys import LaneKeys, derive
 from securerecv.wire.lines import Answer
 from securerecv.wire.replies import (
     Greeting,
@@ -73,6 +82,7 @@ class UdpChannel:
         self._trust = trust
         self._clock = clock
         self._exchanges = Exchanges(random)
+        self._lanes = ClientLanes(clock, self._send_packets, self._lane_keys)
         self._greeting_lines: list[str] = []
         self._alarm: IDelayedCall | None = None
         self._greeting_alarm: IDelayedCall | None = None
@@ -97,6 +107,9 @@ class UdpChannel:
             PeerError: ``too-large``; no datagram can hold it, and nothing was
                 sent.
         """
+        return self._ask(self._exchange(line, payload, timeout_s))
+
+    def _exchange(self, line: str, payload: bytes | None, timeout_s: float) -> Exchange:
         verb = line.partition(" ")[0].upper()
         tag = self._exchanges.next_tag()
         record = encode(f"{tag} {line}", payload)
@@ -108,7 +121,9 @@ class UdpChannel:
             raise PeerError(ErrorCode.TOO_LARGE, words)
         if verb == "QUIT":
             timeout_s = GOODBYE_TIMEOUT_S
-        exchange = Exchange(tag, verb, record, timeout_s)
+        return Exchange(tag, verb, record, timeout_s)
+
+    def _ask(self, exchange: Exchange) -> "Deferred[Answer]":
         if self._over:
             exchange.answer.errback(self._reason or _over())
         else:
@@ -121,21 +136,20 @@ class UdpChannel:
         See `securerecv.client.channel.Channel`.
 
         Raises:
-            PeerError: ``not-allowed``; files do not travel over UDP.
+            PeerError: ``too-large``; the request line fits no datagram.
         """
-        raise _no_files()
+        exchange = self._exchange(line, None, ANSWER_TIMEOUT_S)
+        exchange.begin = partial(self._send_file, exchange, source)
+        return self._ask(exchange)
 
     def download(self, line: str, sink: Sink) -> "Deferred[Found]":
-        """
-        See `securerecv.client.channel.Channel`.
-
-        Raises:
-            PeerError: ``not-allowed``; files do not travel over UDP.
-        """
-        raise _no_files()
+        """See `securerecv.client.channel.Channel`."""
+        found = self.request(line).addCallback(self._receive_file, sink)
+        return found.addErrback(self._lost_file)
 
     def close(self) -> None:
         """See `securerecv.client.channel.Channel`."""
+        self._lanes.close()
         self.path.close()
         self._end(None)
 
@@ -177,11 +191,56 @@ class UdpChannel:
             self._abort(reason)
         self._send()
 
+    def packets(self, datagrams: Sequence[bytes]) -> None:
+        """Take packets of lanes."""
+        self._lanes.received(datagrams)
+
     def lost(self, reason: Exception) -> None:
         """Tell everybody who waits."""
         if self._last_words and isinstance(reason, DisconnectedError):
             reason = DisconnectedError(f"the server hung up: {self._last_words}")
         self._end(reason)
+
+    # -- files ----------------------------------------------------------------------
+
+    def _send_file(self, exchange: Exchange, source: Source, words: str) -> None:
+        """Send what was asked for; its second answer tells what became of it."""
+        lane_id, offset = upload_lane_of(words)
+
+        def moved() -> None:
+            self._exchanges.be_patient(exchange, self._clock.seconds())
+
+        def arrived(_: None) -> None:
+            self._exchanges.ask_again(exchange, self._clock.seconds())
+            self._send()
+
+        sent = self._lanes.send_file(lane_id, offset, source, moved)
+        sent.addCallbacks(arrived, self._lost_file)
+        # Whoever waits for the answer has been told.
+        sent.addErrback(lambda _: None)
+
+    def _send_packets(self, datagrams: Sequence[bytes]) -> int:
+        count: int = self.path.send_packets(datagrams)
+        return count
+
+    def _lane_keys(self, lane_id: bytes) -> LaneKeys:
+        return derive(self.path.lane_secret(lane_id))
+
+    def _receive_file(self, answer: Answer, sink: Sink) -> "Deferred[Found]":
+        found = found_of(answer.words)
+        lane_id, offset = download_lane_of(answer.lines[0][0])
+        if offset != sink.offset or offset > found.size:
+            raise NotUnderstoodError("the server's file begins elsewhere")
+        sink.begin(found)
+        came = self._lanes.receive_file(lane_id, offset, found.size, sink)
+        return came.addCallback(lambda _: found)
+
+    def _lost_file(self, failure: Failure) -> Failure:
+        """End the conversation, unless the server only said no."""
+        reason = failure.value
+        if isinstance(reason, Exception) and not isinstance(reason, PeerError):
+            self._abort(reason)
+        return failure
 
     # -- inside -----------------------------------------------------------------
 
@@ -242,6 +301,7 @@ class UdpChannel:
 
     def _abort(self, reason: Exception) -> None:
         """End the conversation, and tell whoever waits."""
+        self._lanes.close()
         self.path.close()
         self._end(reason)
 
@@ -253,6 +313,7 @@ class UdpChannel:
             reason = None
         self._over = True
         self._reason = reason
+        self._lanes.close()
         self._stop(self._alarm, self._give_up, self._greeting_alarm)
         self._exchanges.end(reason or _over())
         if not self.ready.called:
@@ -277,10 +338,6 @@ def _usual_limits() -> Limits:
     """Give what a server takes whose operator changed nothing."""
     usual = Settings()
     return Limits(usual.max_message, usual.max_file, usual.keep, usual.anonymous)
-
-
-def _no_files() -> PeerError:
-    return PeerError(ErrorCode.NOT_ALLOWED, "files travel over TCP: use it for this")
 
 
 def _over() -> DisconnectedError:

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IReactorTime
 
 from securerecv.net.addresses import host_of
-from securerecv.net.conversation import Conversation, Pipe
+from securerecv.net.conversation import Conversation
 from securerecv.net.dtlspeer import Peer, Sender, taken_from
 from securerecv.net.gate import Gate
 from securerecv.net.outbox import Address
@@ -62,7 +62,7 @@ class Converse(Protocol):
     """Begins a conversation."""
 
     def __call__(
-        self, host: str, pipe: Pipe, came_in: Callable[[Standing], None]
+        self, host: str, peer: Peer, came_in: Callable[[Standing], None]
     ) -> Conversation:
         """Make it; see `Conversation`."""
 

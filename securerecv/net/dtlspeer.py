@@ -11,6 +11,7 @@ from typing import Protocol
 from OpenSSL import SSL
 from twisted.internet.interfaces import IDelayedCall
 
+from securerecv.errors import MisuseError
 from securerecv.limits import HANDSHAKE_TIMEOUT_S
 from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
@@ -22,6 +23,7 @@ from securerecv.wire.dtlsrecords import (
     datagrams,
     records,
 )
+from securerecv.wire.lanekeys import EXPORTER_LABEL, SECRET_BYTES
 
 MAX_HANDSHAKE_DATAGRAMS = 32
 """
@@ -223,6 +225,18 @@ class Peer:
         if waiting:
             self._server.send(waiting, self.remote)
         return bool(waiting)
+
+    def lane_secret(self, lane_id: bytes) -> bytes:
+        """
+        Export the secret of a lane, 32 bytes (RFC 5705).
+
+        The lane's id is the context, so no two lanes have the same.
+        """
+        if self._connection is None:
+            raise MisuseError("this conversation is over")
+        return self._connection.export_keying_material(
+            EXPORTER_LABEL, SECRET_BYTES, lane_id
+        )
 
     # -- as a guest of the gate -----------------------------------------------
 

@@ -113,15 +113,20 @@ class UdpServer(BatchProtocol):
 
     def datagrams_received(self, datagrams: list[bytes], address: Address) -> None:
         """Hand them to their handlers, and count."""
+        if len({datagram[:1] for datagram in datagrams}) == 1:
+            self._hand_on(_kind_of(datagrams[0]), datagrams, address)
+            return
         for kind, run in groupby(datagrams, _kind_of):
-            together = list(run)
-            self.counters.taken[kind.value] += len(together)
-            handler = self._handlers.get(kind)
-            if handler is None:
-                self.counters.dropped[kind.value] += len(together)
-                continue
-            for reason in handler(together, address):
-                self.counters.dropped[f"{kind.value} {reason.value}"] += 1
+            self._hand_on(kind, list(run), address)
+
+    def _hand_on(self, kind: Kind, datagrams: list[bytes], address: Address) -> None:
+        self.counters.taken[kind.value] += len(datagrams)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            self.counters.dropped[kind.value] += len(datagrams)
+            return
+        for reason in handler(datagrams, address):
+            self.counters.dropped[f"{kind.value} {reason.value}"] += 1
 
     def send(self, datagrams: Sequence[bytes], address: Address) -> int:
         """

@@ -62,6 +62,8 @@ class AnswerMemory:
         self._under_way: dict[str, int] = {}
         # Requests whose tag was used again before they were answered.
         self._answers_before: Counter[str] = Counter()
+        # Those that will have another answer; they are not forgotten either.
+        self._half_answered: dict[str, tuple[int, Sequence[bytes]]] = {}
         self._short = _Answers()
         self._long = _Answers()
 
@@ -74,6 +76,11 @@ class AnswerMemory:
             there is one already.
         """
         digest = hash(request)
+        half = self._half_answered.get(tag)
+        if half is not None:
+            if half[0] == digest:
+                return False
+            del self._half_answered[tag]
         before = self._under_way.get(tag)
         if before is not None:
             if before == digest:
@@ -91,8 +98,29 @@ class AnswerMemory:
 
     def answer_to(self, tag: str) -> Sequence[bytes]:
         """Give the answer again: nothing while it is being worked out."""
-        known = self._short.by_tag.get(tag) or self._long.by_tag.get(tag)
+        known = (
+            self._half_answered.get(tag)
+            or self._short.by_tag.get(tag)
+            or self._long.by_tag.get(tag)
+        )
         return known[1] if known else ()
+
+    def expect_another(self, tag: str) -> None:
+        """
+        Note that the answer just kept is the first of two.
+
+        It stands until `replace` has the second.
+        """
+        known = self._short.by_tag.get(tag)
+        if known is not None:
+            self._short.forget(tag)
+            self._half_answered[tag] = known
+
+    def replace(self, tag: str, answer: Sequence[bytes]) -> None:
+        """Keep the second answer in place of the first."""
+        known = self._half_answered.pop(tag, None)
+        if known is not None:
+            self._short.keep(tag, known[0], answer, _size(answer))
 
     def finish(self, tag: str, answer: Sequence[bytes]) -> None:
         """

@@ -15,6 +15,8 @@ _FILE = re.compile(
 _WHY = re.compile(r"WHY ([^ ]+) (.+)", re.DOTALL)
 _FOUND = re.compile(r"([0-9]{1,18}) ([0-9a-f]{64}) (.+)", re.DOTALL)
 _GO = re.compile(r"go ([^ ]+) ([0-9]{1,18})(?: .*)?", re.DOTALL)
+_GO_LANE = re.compile(r"go [^ ]+ ([0-9]{1,18}) lane=([0-9a-f]{16})(?: .*)?", re.DOTALL)
+_LANE = re.compile(r"LANE ([0-9a-f]{16}) ([0-9]{1,18})(?: .*)?", re.DOTALL)
 _RECEIVED = re.compile(r"received ([^ ]+) ([a-z]+)(?: .*)?", re.DOTALL)
 
 
@@ -122,6 +124,38 @@ def offset_of(words: str) -> int:
     if match is None:
         raise NotUnderstoodError("the server did not say from where on to send")
     return int(match[2])
+
+
+def upload_lane_of(words: str) -> tuple[bytes, int]:
+    """
+    Read where a file is to be sent, in the first answer to ``PUT`` over UDP.
+
+    Returns:
+        The lane's id, and from where on to send.
+
+    Raises:
+        NotUnderstoodError: it is something else.
+    """
+    match = _GO_LANE.fullmatch(words)
+    if match is None:
+        raise NotUnderstoodError("the server did not say where to send")
+    return bytes.fromhex(match[2]), int(match[1])
+
+
+def download_lane_of(text: str) -> tuple[bytes, int]:
+    """
+    Read where a file comes from, a ``LANE …`` line without its mark.
+
+    Returns:
+        The lane's id, and where the content begins.
+
+    Raises:
+        NotUnderstoodError: it is something else.
+    """
+    match = _LANE.fullmatch(text)
+    if match is None:
+        raise NotUnderstoodError("the server did not say where it sends")
+    return bytes.fromhex(match[1]), int(match[2])
 
 
 def receipt_of(words: str) -> FileReceipt:

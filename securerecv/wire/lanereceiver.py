@@ -39,6 +39,13 @@ WINDOW_BYTES = 4 * 1024 * 1024
 
 ACK_EVERY_PACKETS = 4
 
+SILENCE_S = 1.0
+"""
+After so long without a packet, a receiver that waits for more says what it has.
+
+If its address has changed the sender learns of it by that alone.
+"""
+
 _NEVER = float("inf")
 
 
@@ -81,7 +88,7 @@ class LaneReceiver:
         self._scratch = memoryview(bytearray(MAX_DATAGRAM_BYTES))
         self._next_number = 0
         self._told_limit = self._file.limit
-        self._heard_s = self._largest_came_s = now
+        self._heard_s = self._spoke_s = self._largest_came_s = now
         self._unacked = 0
         self._ack_s = _NEVER
         self._responses: list[bytes] = []
@@ -91,6 +98,16 @@ class LaneReceiver:
     def is_complete(self) -> bool:
         """Whether the file has come to its end."""
         return self._file.is_complete
+
+    @property
+    def contiguous(self) -> int:
+        """The offset up to which the file has come."""
+        return self._file.contiguous
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the file has come to its end, and nothing of it is held."""
+        return self._file.is_complete and not self._file.readable()
 
     # -- what drives it -----------------------------------------------------------
 
@@ -272,6 +289,8 @@ class LaneReceiver:
         self.path.expire(now)
         if now >= self._heard_s + IDLE_TIMEOUT_S:
             self.is_over = True
+        elif now >= self._silent_until():
+            self._ack_s = now
 
     # -- what comes out ---------------------------------------------------------
 
@@ -299,6 +318,7 @@ class LaneReceiver:
             datagrams += self._seal(Kind.CHALLENGE, challenge)
         if now >= self._ack_s:
             self._ack_s = _NEVER
+            self._spoke_s = now
             self._unacked = 0
             self._told_limit = self._file.limit
             ack = Ack(
@@ -326,4 +346,14 @@ class LaneReceiver:
         """Tell when `expire`, and then `to_send`, is due; over is infinite."""
         if self.is_over:
             return _NEVER
-        return min(self._ack_s, self.path.deadline(), self._heard_s + IDLE_TIMEOUT_S)
+        return min(
+            self._ack_s,
+            self.path.deadline(),
+            self._silent_until(),
+            self._heard_s + IDLE_TIMEOUT_S,
+        )
+
+    def _silent_until(self) -> float:
+        if self.is_complete:
+            return _NEVER
+        return max(self._heard_s, self._spoke_s) + SILENCE_S

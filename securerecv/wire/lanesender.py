@@ -144,10 +144,10 @@ class LaneSender:
 
     def supply(self, data: bytes) -> None:
         """
-        Take the piece that was wanted; it must stay as it is.
+        Take the piece that was wanted, or its beginning; it must stay as it is.
 
         Raises:
-            MisuseError: it has another size.
+            MisuseError: it is longer than what was wanted, or nothing.
         """
         self._file.supply(data)
 

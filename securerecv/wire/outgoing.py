@@ -6,11 +6,14 @@ from collections import deque
 
 from securerecv.errors import MisuseError
 
-CHUNK_BYTES = 256 * 1024
-"""What is asked of the source at once."""
+CHUNK_BYTES = 1024 * 1024
+"""What is asked of the source at once, beginning at multiples of it."""
 
-READ_AHEAD_BYTES = 4 * CHUNK_BYTES
+READ_AHEAD_BYTES = CHUNK_BYTES
 """Beyond what was sent."""
+
+MAX_WINDOW_BYTES = 8 * 1024 * 1024
+"""Sent and not arrived: so much is held in memory, whatever a receiver would take."""
 
 
 class Outgoing:
@@ -46,25 +49,27 @@ class Outgoing:
         """Give offset and size of what should be read next, if there is room."""
         if self._end == self._size or self._end >= self.sent + READ_AHEAD_BYTES:
             return None
-        return self._end, min(CHUNK_BYTES, self._size - self._end)
+        most = CHUNK_BYTES - self._end % CHUNK_BYTES
+        return self._end, min(most, self._size - self._end)
 
     def supply(self, data: bytes) -> None:
         """
-        Take what was wanted; the caller keeps it as it is.
+        Take what was wanted, or the beginning of it; the caller keeps it as it is.
 
         Raises:
-            MisuseError: it is not of the size that was wanted.
+            MisuseError: it is longer than what was wanted, or nothing.
         """
         wanted = self.wanted()
-        if wanted is None or len(data) != wanted[1]:
+        if wanted is None or not 0 < len(data) <= wanted[1]:
             raise MisuseError("not the piece of the file that was asked for")
         self._chunks.append(memoryview(data))
         self._end += len(data)
 
     def acknowledged(self, contiguous: int, limit: int) -> None:
         """Take note of how far the receiver is, and what it takes."""
-        self.limit = max(self.limit, min(limit, self._size))
         self.arrived = max(self.arrived, contiguous)
+        most = min(limit, self.arrived + MAX_WINDOW_BYTES, self._size)
+        self.limit = max(self.limit, most)
         while self._chunks and self._base + len(self._chunks[0]) <= self.arrived:
             self._base += len(self._chunks.popleft())
 

@@ -9,13 +9,13 @@ answered again and not carried out again.
 from collections import deque
 from collections.abc import Sequence
 
-from securerecv.errors import ErrorCode, PeerError
+from securerecv.errors import PeerError
 from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
-from securerecv.wire.events import Event, Posts
+from securerecv.wire.events import Command, Event, Posts
 from securerecv.wire.lines import Answer, Post
-from securerecv.wire.reader import Item, Request
+from securerecv.wire.reader import Item
 from securerecv.wire.session import Session, Terms
 
 RECORD_BYTES = 1195
@@ -28,9 +28,6 @@ record with its nonce and tag (37).
 MAX_WAITING_RECORDS = 256
 MAX_WAITING_BYTES = 256 * 1024
 """What may wait while a command is carried out; more is lost, as datagrams are."""
-
-_CONTENT_VERBS = ("PUT", "GET")
-"""A file's content fits into no record."""
 
 
 class RecordSession(Session):
@@ -136,11 +133,23 @@ class RecordSession(Session):
         while self._records:
             self._next_record()
 
-    def _answer_at_once(self, request: Request) -> Answer | None:
-        if request.verb.name in _CONTENT_VERBS:
-            words = f"{request.verb.name} is not for UDP; use TCP"
-            raise PeerError(ErrorCode.NOT_ALLOWED, words)
-        return super()._answer_at_once(request)
+    def answer_twice(self, command: Command, answer: Answer) -> None:
+        """
+        Give the first answer to a ``PUT``, whose content comes by a lane.
+
+        The session goes on; until `answer_again` gives the second answer, a
+        ``PUT`` that is sent again gets this one.
+        """
+        self.answer(command, answer)
+        self._memory.expect_another(command.request.tag)
+
+    def answer_again(self, command: Command, answer: Answer | PeerError) -> None:
+        """Give the second answer; a session that is ending says nothing more."""
+        tag = command.request.tag
+        pieces = super()._write(answer, tag)
+        self._memory.replace(tag, pieces)
+        if not self._ending:
+            self._say(pieces)
 
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
         pieces = super()._write(answer, tag)
