@@ -10,14 +10,15 @@ ARGS ?=
 # Only these tests: make test TESTS=tests.test_architecture
 TESTS ?=
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint docs bench clean
 
 help:
 	@echo "make run      start the server here, on port 7443, with its data in ./var"
 	@echo "                (ARGS=\"--port 0\" gives it more options)"
-	@echo "make test     run ruff, mypy and all tests"
+	@echo "make test     run ruff, mypy, Sphinx and all tests"
 	@echo "                (TESTS=tests.test_architecture runs only these tests)"
-	@echo "make lint     run ruff and mypy only"
+	@echo "make lint     run ruff, mypy and Sphinx only"
+	@echo "make docs     make docs/_build/index.html"
 	@echo "make bench    measure how fast it receives, beside the ceiling"
 	@echo "make clean    remove what the others made, but never ./var"
 
@@ -32,12 +33,16 @@ test: $(VENV)/installed-for-tests
 lint: $(VENV)/installed-for-tests
 	@$(BIN)/python -m tests.run --lint
 
+docs: $(VENV)/installed-for-tests
+	@$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+	@echo "look at docs/_build/index.html"
+
 bench: $(VENV)/installed-for-bench
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) _trial_temp* .mypy_cache .ruff_cache .hypothesis
-	rm -rf build dist securerecv.egg-info twisted/plugins/dropin.cache
+	rm -rf docs/_build build dist securerecv.egg-info twisted/plugins/dropin.cache
 	find securerecv tests bench twisted -name __pycache__ -prune -exec rm -rf {} +
 
 # The installs are editable: what runs is the code of this folder as it is now,

@@ -43,7 +43,10 @@ receiver.startService()
 loop: Any = reactor
 loop.addSystemEventTrigger("before", "shutdown", receiver.stopService)
 web = loop.listenTCP(int(sys.argv[1]), Site(counter), interface="127.0.0.1")
-for transport, (host, port) in receiver.ports.items():
-    print(f"receiving on {transport} {host}:{port}", flush=True)
-print(f"look at http://127.0.0.1:{web.getHost().port}/", flush=True)
+places = [
+    f"receiving on {name} {host}:{n}" for name, (host, n) in receiver.ports.items()
+]
+places += [f"look at http://127.0.0.1:{web.getHost().port}/"]
+# Not before: who has seen it may press Ctrl-C.
+loop.callWhenRunning(print, "\n".join(places), flush=True)
 loop.run()

@@ -39,5 +39,6 @@ loop: Any = reactor
 portal = Portal(Pages(), [open_checker(load({}), reactor)])
 guarded = HTTPAuthSessionWrapper(portal, [BasicCredentialFactory(b"securerecv")])
 web = loop.listenTCP(int(sys.argv[1]), Site(guarded), interface="127.0.0.1")
-print(f"look at http://127.0.0.1:{web.getHost().port}/", flush=True)
+place = f"look at http://127.0.0.1:{web.getHost().port}/"
+loop.callWhenRunning(print, place, flush=True)
 loop.run()

@@ -1,7 +1,7 @@
 """
-Run ruff, mypy and the tests, and say as the last line how many passed.
+Run ruff, mypy, Sphinx and the tests, and say as the last line how many passed.
 
-The last line is `N passed, N failed, N skipped`. Each of the three checks in
+The last line is `N passed, N failed, N skipped`. Each of the four checks in
 `CHECKS` counts as one test, and the rest are trial's own counts, taken from its
 result object. The exit status is 0 only when that line is as it should be.
 """
@@ -27,6 +27,10 @@ CHECKS = {
     "ruff check": ("ruff", "check", "--no-fix", "."),
     "ruff format": ("ruff", "format", "--check", "."),
     "mypy": ("mypy",),
+    "docs": (
+        *("sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html"),
+        *("docs", "docs/_build"),
+    ),
 }
 
 
@@ -80,7 +84,7 @@ def count(result: TestResult) -> Count:
 
 
 def run_checks() -> Count:
-    """Run ruff and mypy over all of the code."""
+    """Run ruff and mypy over all of the code, and Sphinx over the documents."""
     total = Count()
     for name, command in CHECKS.items():
         print(f"-- {name}", flush=True)
@@ -116,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; everything, when it asks for nothing."""
     parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
     parser.add_argument(
-        "--lint", action="store_true", help="only ruff and mypy, not the tests"
+        "--lint", action="store_true", help="only ruff, mypy and Sphinx, not the tests"
     )
     parser.add_argument(
         "names", nargs="*", help="only these tests, such as tests.test_architecture"

@@ -64,7 +64,8 @@ def _ask(settings: Settings) -> "tuple[Settings, Person]":
         book.close()
     if settings.proto == "both":
         settings = attrs.evolve(settings, proto=ask_transport(asker))
-    return settings, person
+    # Others reach the person at the one port that is shown.
+    return attrs.evolve(settings, listen=()), person
 
 
 def _serve(settings: Settings, person: "Person") -> None:
