@@ -311,12 +311,25 @@ class TalkTests(ReceiverTests):
         self.assertEqual(await client.read(large.id), large)
 
     async def test_files(self) -> None:
-        """Files do not travel over UDP, and the talk goes on."""
+        """What is refused of files is said, and the talk goes on."""
         client = await self.alice()
-        for asked in (client.put("bob", BytesIO(b""), "x"), client.get("1", BytesIO())):
-            error = await failing(asked, PeerError)
-            self.assertIs(error.code, ErrorCode.NOT_ALLOWED)
+        error = await failing(client.put("bob", BytesIO(b""), "x"), PeerError)
+        self.assertIs(error.code, ErrorCode.NO_SCANNER)
+        error = await failing(client.get("1", BytesIO()), PeerError)
+        self.assertIs(error.code, ErrorCode.NO_SUCH_ID)
         await client.ping()
+
+    async def test_large_message(self) -> None:
+        """A message that no record holds is fetched by a lane."""
+        client = await self.alice()
+        talker = await logged_in(self, self.receiver, "bob", "builder")
+        body = secrets.token_bytes(50_000)
+        await talker.ask(b"SEND alice 50000\n" + body + b"\r\n")
+        (large,) = await client.last()
+        assert isinstance(large, LargeMessage)
+        into = BytesIO()
+        await client.get(large.id, into)
+        self.assertEqual(into.getvalue(), body)
 
     async def test_largest_request(self) -> None:
         """A record is filled to its end; one byte more is refused and not sent."""

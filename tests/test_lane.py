@@ -112,7 +112,7 @@ class ArrivalTests(SynchronousTestCase):
         back = Link(net, rate=100 * MBIT_PER_S, delay_s=0.01, loss=0.5)
         transfer = Lane(net, there, back, content)
         transfer.start()
-        net.run(lambda: transfer.is_done, within_s=2.0)
+        net.run(lambda: transfer.is_done, within_s=4.0)
         self.assertEqual(bytes(transfer.received), content)
         self.assertLess(transfer.sender.packets_lost, 20)
 

@@ -236,7 +236,7 @@ class GetTests(LaneTestCase):
         relay = Relay(self, self.server.port)
         client = await self.enter("alice", port=relay.port)
         number = self.files.add("alice", LARGE, "x")
-        move_after(relay, 30)
+        move_after(relay, 15)
         into = io.BytesIO()
         await client.get(number, into)
         self.assertEqual(into.getvalue(), LARGE)

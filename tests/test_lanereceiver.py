@@ -14,7 +14,12 @@ from securerecv.wire.lanepackets import (
     MAX_DATAGRAM_BYTES,
     LaneDrop,
 )
-from securerecv.wire.lanereceiver import ACK_EVERY_PACKETS, LaneReceiver
+from securerecv.wire.lanereceiver import (
+    ACK_AT_ONCE_PACKETS,
+    ACK_EVERY_PACKETS,
+    ACK_EVERY_S,
+    LaneReceiver,
+)
 from tests.lanekit import (
     ACK,
     CHALLENGE,
@@ -143,7 +148,7 @@ class DropTests(Case):
     def test_reflected(self) -> None:
         """Its own packets do not open in the other direction."""
         self.take(*[self.piece(n, n * 10, n * 10 + 10) for n in range(9)])
-        (own,) = self.receiver.to_send(NOW)
+        (own,) = self.receiver.to_send(NOW + MAX_ACK_DELAY_S)
         as_probe = bytes([own[0], PROBE]) + own[2:]
         self.assertEqual(self.take(as_probe), "repeated")
         number = struct.pack(">I", 50)
@@ -171,18 +176,27 @@ class AckTests(Case):
     """When acknowledgements leave, and what they say."""
 
     def test_every_few(self) -> None:
-        """After a few packets at once, else after a short while."""
-        packets = [self.piece(n, n * 10, n * 10 + 10) for n in range(20)]
-        self.take(*packets[: ACK_EVERY_PACKETS - 1])
+        """Few wait a while, more for the last one's sake, many not at all."""
+        packets = [self.piece(n, n * 10, n * 10 + 10) for n in range(100)]
+        few = ACK_EVERY_PACKETS
+        self.take(*packets[: few - 1])
         self.assertEqual(self.said(), [])
         self.assertAlmostEqual(self.receiver.deadline(), NOW + MAX_ACK_DELAY_S)
         later = NOW + MAX_ACK_DELAY_S
-        count = ACK_EVERY_PACKETS - 1
+        count = few - 1
         text = ack_text(count * 10, 4096, (0, count), delay_us=5000)
         self.assertEqual(self.said(later), [(ACK, text)])
-        self.take(*packets[count : count + ACK_EVERY_PACKETS])
-        self.assertEqual(len(self.said()), 1)
+        self.take(*packets[count : count + few], now=later)
         self.assertEqual(self.said(later), [])
+        self.assertAlmostEqual(self.receiver.deadline(), later + ACK_EVERY_S)
+        self.assertEqual(len(self.said(later + ACK_EVERY_S)), 1)
+        count += few
+        much_later = later + 1
+        self.take(*packets[count : count + few], now=much_later)
+        self.assertEqual(len(self.said(much_later)), 1)
+        count += few
+        self.take(*packets[count : count + ACK_AT_ONCE_PACKETS], now=much_later)
+        self.assertEqual(len(self.said(much_later)), 1)
 
     def test_gap(self) -> None:
         """Of a gap the sender hears at once, and of a packet that comes late."""

@@ -38,6 +38,13 @@ WINDOW_BYTES = 4 * 1024 * 1024
 """Of a file, received and not used up: what one lane may hold in memory."""
 
 ACK_EVERY_PACKETS = 4
+ACK_AT_ONCE_PACKETS = 48
+ACK_EVERY_S = 0.001
+"""
+After so few packets an acknowledgement is due, but not more often than that; after so
+many, which is what comes in one go where packets come in batches, at once.
+"""
+
 
 SILENCE_S = 1.0
 """
@@ -267,8 +274,10 @@ class LaneReceiver:
 
     def _came(self, count: int, now: float, *, urgent: bool = False) -> None:
         self._unacked += count
-        if urgent or self.is_complete or self._unacked >= ACK_EVERY_PACKETS:
+        if urgent or self.is_complete or self._unacked >= ACK_AT_ONCE_PACKETS:
             self._ack_s = now
+        elif self._unacked >= ACK_EVERY_PACKETS:
+            self._ack_s = min(self._ack_s, max(now, self._spoke_s + ACK_EVERY_S))
         elif self._ack_s == _NEVER:
             self._ack_s = now + MAX_ACK_DELAY_S
 

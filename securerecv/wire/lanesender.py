@@ -324,9 +324,10 @@ class LaneSender:
         size = self._mtu.size_for(self._congestion.window_bytes)
         start = max(self._paid_until, now - LATE_S)
         rate = self._congestion.rate
-        paced = (now + AHEAD_S - start) * rate
+        paced = 0.0
         if start <= now:
-            paced = max(paced, size)
+            # As much as possible at once: each burst costs, here and over there.
+            paced = max((now + AHEAD_S - start) * rate, size)
         room = self._congestion.window_bytes - losses.in_flight_bytes
         budget = min(paced, room, MAX_BURST_BYTES, self.path.allowance)
         if self._is_probe_due:
