@@ -40,7 +40,7 @@ def banner(receiver: Receiver) -> str:
         f" data         {settings.data}",
         f" pin          {receiver.identity.pin}",
         f" sealing key  x25519 {receiver.identity.sealing_key.hex()}",
-        f" scanner      {receiver.office.scanner.words}",
+        f" scanner      {receiver.office.scanner_words}",
         "",
         " Type next, in another terminal:",
         f"   {next_command(receiver)}",

@@ -31,7 +31,14 @@ from securerecv.assembly.brought import Brought
 from securerecv.assembly.callbacks import Callback
 from securerecv.errors import ErrorCode, OperatorError, PeerError, SecurerecvError
 from securerecv.intake.accountbook import AccountBook, open_account_book
-from securerecv.interfaces import MessageStore, ReceivedMessage
+from securerecv.interfaces import (
+    MessageStore,
+    ReceivedFile,
+    ReceivedMessage,
+    Scanner,
+    Verdict,
+    VerdictKind,
+)
 from securerecv.settings import Settings, load
 
 __all__ = [
@@ -40,10 +47,14 @@ __all__ = [
     "MessageStore",
     "OperatorError",
     "PeerError",
+    "ReceivedFile",
     "ReceivedMessage",
     "Receiver",
+    "Scanner",
     "SecurerecvError",
     "Settings",
+    "Verdict",
+    "VerdictKind",
     "load",
     "open_account_book",
     "open_checker",
@@ -60,7 +71,7 @@ class Receiver(service.Receiver):
     holds address and port by transport, ``{"tcp": ("0.0.0.0", 7443), …}``, and
     ``identity`` the pin and the sealing key.
 
-    **The callback.**  ``on_message`` is called in the reactor's thread, once for
+    **The callbacks.**  ``on_message`` is called in the reactor's thread, once for
     each message to a user, after it was stored and before its sender is told so;
     what goes live to an anonymous session is not for it.  It sees the message in
     clear: what it keeps of that is no longer protected by anything here.  What it
@@ -68,7 +79,11 @@ class Receiver(service.Receiver):
     its box.  After a crash the callback is not called again for what was stored
     before.
 
-    It may return a Deferred or a coroutine.  While 256 of those have not
+    ``on_file`` is told of each file that has come whole, and again of what became of
+    it: ``clean``, ``infected``, or ``held`` until a scan succeeds.  It learns name and
+    size.  The content is sealed to its owner, who fetches it with the client.
+
+    A callback may return a Deferred or a coroutine.  While 256 of those have not
     finished, senders wait for their answers, and so do they with sending more;
     one that takes longer than a minute is cancelled.  ``stopService`` waits a few
     seconds for those under way.
@@ -85,12 +100,17 @@ class Receiver(service.Receiver):
     Accounts, tokens, and which sealed datagrams were taken, stay in the data
     folder.
 
+    ``scanner`` takes the place of ClamAV.  No file is given to anybody before it has
+    said that it is clean.  The application starts and stops it.
+
     Args:
         settings: where to receive, and all else that an operator decides.
         reactor: what it runs on.
         on_message: called with each message that was stored.
+        on_file: called with each file as it comes further.
         checkers: say who is who.
         messages: keeps the messages of users.
+        scanner: looks at files.
         endpoints: receive over TCP at these, besides those of
             ``settings.listen``, rather than on the port of the settings.
     """
@@ -101,14 +121,18 @@ class Receiver(service.Receiver):
         reactor: Any,
         *,
         on_message: Callback[ReceivedMessage] | None = None,
+        on_file: Callback[ReceivedFile] | None = None,
         checkers: Sequence[ICredentialsChecker] = (),
         messages: MessageStore | None = None,
+        scanner: Scanner | None = None,
         endpoints: Sequence[IStreamServerEndpoint] = (),
     ) -> None:
         brought = Brought(
             on_message=on_message,
+            on_file=on_file,
             checkers=checkers,
             messages=messages,
+            scanner=scanner,
             endpoints=endpoints,
         )
         super().__init__(settings, reactor, brought=brought)

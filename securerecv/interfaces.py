@@ -45,6 +45,39 @@ class ReceivedMessage:
         return self.body.decode(errors="replace")
 
 
+@frozen
+class ReceivedFile:
+    """
+    A file for a user, as far as it has come; its content is its owner's alone.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        to: the user's normalised name.
+        state: ``scanning``, ``clean``, ``infected`` or ``held``.
+        size: bytes.
+        sha256: of the content, 64 hexadecimal digits.
+        sender: a user's normalised name, or ``anon``.
+        when_ms: when it was announced, milliseconds since 1970, the server's clock.
+        name: what the sender calls it; never a path, and never to be used as one.
+        why: why it is infected or held, in one line.
+    """
+
+    id: str
+    to: str
+    state: str
+    size: int
+    sha256: str
+    sender: str
+    when_ms: int
+    name: str = field(repr=False)
+    why: str = ""
+
+    @property
+    def when(self) -> datetime:
+        """When it was announced, UTC."""
+        return datetime.fromtimestamp(self.when_ms / 1000, UTC)
+
+
 class MessageStore(Protocol):
     """
     Where the messages of users are kept, for who brings a store of their own.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from twisted.application.service import IService
@@ -23,9 +25,12 @@ from securerecv.assembly.callbacks import (
 from securerecv.embed import (
     ErrorCode,
     PeerError,
+    ReceivedFile,
     ReceivedMessage,
     Receiver,
     Settings,
+    Verdict,
+    VerdictKind,
 )
 from securerecv.wire.sealing import SealedSender
 from tests.support import (
@@ -281,6 +286,85 @@ class Shelf:
     def drop(self, user: str, message_id: str) -> Deferred[None]:
         """Delete one message."""
         return Deferred.fromCoroutine(self._drop(user, message_id))
+
+
+class Sniffer:
+    """A scanner that smells one word."""
+
+    refusal = ""
+
+    def scan(self, descriptor: int, size: int) -> Deferred[Verdict]:
+        """Look at a file."""
+        if b"stinks" in os.pread(descriptor, size, 0):
+            return succeed(Verdict(VerdictKind.INFECTED, "Stink.Test"))
+        return succeed(Verdict(VerdictKind.CLEAN, database="nose 1"))
+
+    def database_version(self) -> Deferred[str | None]:
+        """There is only one."""
+        return succeed("nose 1")
+
+    def when_back(self, call: Callable[[], None]) -> None:
+        """It is never away."""
+
+
+class FileTests(EmbeddedTestCase):
+    """``on_file``, and a scanner of the application's own."""
+
+    async def put(self, talker: Talker, content: bytes, name: str) -> str:
+        """Send a file to bob."""
+        digest = sha256(content).hexdigest()
+        answer = await talker.ask(f"PUT bob {len(content)} {digest} {name}")
+        self.assertTrue(answer[0].startswith("+OK go "), answer)
+        talker.say(content)
+        received = await talker.line()
+        self.assertTrue(received.startswith("+OK received "), received)
+        return answer[0].split()[2]
+
+    async def test_told(self) -> None:
+        """It is told of each file, and what the scanner says of it."""
+        told: list[ReceivedFile] = []
+        enough: Deferred[None] = Deferred()
+
+        def tell(file: ReceivedFile) -> None:
+            told.append(file)
+            if sum(one.state != "scanning" for one in told) == 2:
+                enough.callback(None)
+
+        receiver = self.embed(on_file=tell, scanner=Sniffer())
+        self.assertEqual(receiver.office.scanner_words, "the application's")
+        talker, _ = await anonymous(self, receiver)
+        rose = await self.put(talker, b"a rose", "rose.txt")
+        fish = await self.put(talker, b"it stinks", "fish.txt")
+        await enough
+        last = {file.id: file for file in told}
+        self.assertEqual(set(last), {rose, fish})
+        self.assertEqual(last[rose].state, "clean")
+        self.assertEqual(last[rose].sha256, sha256(b"a rose").hexdigest())
+        self.assertEqual((last[rose].to, last[rose].sender), ("bob", "anon"))
+        self.assertEqual((last[rose].name, last[rose].size), ("rose.txt", 6))
+        self.assertEqual(int(last[rose].when.timestamp() * 1000), last[rose].when_ms)
+        self.assertEqual((last[fish].state, last[fish].why), ("infected", "Stink.Test"))
+        self.assertNotIn("rose.txt", repr(told))
+        bob = await logged_in(self, receiver, "bob", "word")
+        self.assertTrue((await bob.ask(f"GET {rose}"))[-1].startswith("+OK 6 "))
+        self.assertEqual(await bob.take(6), b"a rose")
+
+    async def test_failure(self) -> None:
+        """A callback that fails keeps no file from its owner."""
+
+        def fails(_: ReceivedFile) -> None:
+            raise ValueError(SECRET)
+
+        written = written_log(self)
+        receiver = self.embed(on_file=fails, scanner=Sniffer())
+        talker, _ = await anonymous(self, receiver)
+        rose = await self.put(talker, b"a rose", "rose.txt")
+        bob = await logged_in(self, receiver, "bob", "word")
+        answer = [""]
+        while f"* FILE {rose} clean" not in answer[0]:
+            answer = await bob.ask("FILES")
+        self.assertIn("on_file failed", written.getvalue())
+        self.assertNotIn(SECRET, written.getvalue())
 
 
 class PartsTests(EmbeddedTestCase):

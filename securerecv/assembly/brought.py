@@ -7,7 +7,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from securerecv.assembly.callbacks import Callback
-from securerecv.interfaces import MessageStore, ReceivedMessage
+from securerecv.interfaces import MessageStore, ReceivedFile, ReceivedMessage, Scanner
 
 
 @frozen
@@ -19,6 +19,8 @@ class Brought:
     """
 
     on_message: Callback[ReceivedMessage] | None = None
+    on_file: Callback[ReceivedFile] | None = None
     checkers: Sequence[ICredentialsChecker] = ()
     messages: MessageStore | None = None
+    scanner: Scanner | None = None
     endpoints: Sequence[IStreamServerEndpoint] = ()

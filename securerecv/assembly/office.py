@@ -29,6 +29,7 @@ from securerecv.intake.presence import CHECK_EVERY_S, Presence
 from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.intake.tokens import Tokens
 from securerecv.intake.vaultopening import Vault
+from securerecv.interfaces import ReceivedFile
 from securerecv.limits import GOODBYE_S
 from securerecv.scanning.scanner import ClamdScanner
 from securerecv.settings import Settings
@@ -36,6 +37,7 @@ from securerecv.vault.blobs import open_blobs
 from securerecv.vault.filekeys import FileKeys
 from securerecv.vault.store import Store
 from securerecv.vault.tokens import TokenKeys
+from securerecv.wire.filelines import FileRecord
 
 _log = Logger()
 
@@ -57,7 +59,6 @@ class Office:
         presence: knows who is inside.
         store: what is kept.
         files: keeps files.
-        scanner: looks for malware.
         has_accounts: whether there was an account at the start.
     """
 
@@ -68,7 +69,11 @@ class Office:
         seconds: Callable[[], float] = reactor.seconds
         engine, name_key = vault.engine, vault.keyring.name_key
         self.store = Store(engine, name_key, settings.keep, reactor)
-        self.scanner = ClamdScanner(settings, reactor)
+        # An application starts and stops what it brings.
+        self._clamd: ClamdScanner | None = None
+        scanner = brought.scanner
+        if scanner is None:
+            scanner = self._clamd = ClamdScanner(settings, reactor)
         self._hashing = HashingPool(reactor)
         locksmith = vault.locksmith
         mixer = locksmith.mixer
@@ -78,7 +83,7 @@ class Office:
             checkers += [BcryptChecker(self.store, mixer, self._hashing, dummy)]
         if settings.anonymous:
             checkers.append(AllowAnonymousAccess())
-        announcer = Announcer()
+        announcer = self._announcer = Announcer()
         self.presence = Presence(self.store)
         mailboxes = Mailboxes(self.store, self._hashing)
         token_keys = TokenKeys(vault.keyring.token_key)
@@ -90,6 +95,7 @@ class Office:
             boxes = BroughtBoxes(brought.messages, self.store.keep, settings.keep)
         self._callbacks: list[Callbacks[Any]] = []
         tell = self._tells("on_message", brought.on_message)
+        self._tell_of_file = self._tells("on_file", brought.on_file)
         self.messages = Messages(boxes, announcer, seconds, tell)
         self.files = KeptFiles(
             self.store,
@@ -97,8 +103,8 @@ class Office:
             FileKeys(vault.keyring.file_key),
             mailboxes,
             boxes,
-            self.scanner,
-            announcer.announce,
+            scanner,
+            self._announce_file,
             reactor,
             FileRules.of(settings),
         )
@@ -116,6 +122,11 @@ class Office:
             presence=self.presence,
             seconds=seconds,
         )
+
+    @property
+    def scanner_words(self) -> str:
+        """Say which scanner there is, or why there is none, in one line."""
+        return "the application's" if self._clamd is None else self._clamd.words
 
     def start(self) -> None:
         """
@@ -135,7 +146,8 @@ class Office:
         self.files.start().addErrback(
             lambda failure: _log.failure("files are not scanned", failure=failure)
         )
-        self.scanner.start()
+        if self._clamd is not None:
+            self._clamd.start()
 
     def close(self) -> None:
         """Look no more at what is changed beside the server; take no more files."""
@@ -149,10 +161,17 @@ class Office:
         """Finish what was begun; when nobody asks for anything any more."""
         told = [callbacks.finish(GOODBYE_S) for callbacks in self._callbacks]
         yield gatherResults(told)
-        yield self.scanner.stop()
+        if self._clamd is not None:
+            yield self._clamd.stop()
         yield deferToThread(self.files.stop)
         yield deferToThread(self._hashing.stop)
         yield deferToThread(self.store.stop)
+
+    def _announce_file(self, to: str, record: FileRecord) -> None:
+        """Tell who watches, and the application."""
+        self._announcer.announce(to, record)
+        if self._tell_of_file is not None:
+            self._tell_of_file([_received(to, record)])
 
     def _tells(self, name: str, callback: Callback[Any] | None) -> Any:
         """Give what tells the application, if it wants to be told."""
@@ -174,3 +193,17 @@ class Office:
             )
         )
         return checking
+
+
+def _received(to: str, record: FileRecord) -> ReceivedFile:
+    return ReceivedFile(
+        record.id,
+        to,
+        record.state.value,
+        record.size,
+        record.sha256,
+        record.sender,
+        record.when_ms,
+        record.name,
+        record.why,
+    )
