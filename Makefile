@@ -10,11 +10,12 @@ ARGS ?=
 # Only these tests: make test TESTS=tests.test_architecture
 TESTS ?=
 
-.PHONY: help run test lint docs bench clean
+.PHONY: help run demo test lint docs bench clean
 
 help:
 	@echo "make run      start the server here, on port 7443, with its data in ./var"
 	@echo "                (ARGS=\"--port 0\" gives it more options)"
+	@echo "make demo     play the whole story: server, messages, files, in under a minute"
 	@echo "make test     run ruff, mypy, Sphinx and all tests"
 	@echo "                (TESTS=tests.test_architecture runs only these tests)"
 	@echo "make lint     run ruff, mypy and Sphinx only"
@@ -26,6 +27,9 @@ help:
 # left behind would keep the next one from starting.
 run: $(VENV)/installed
 	@exec $(BIN)/twistd -n --pidfile= securerecv --data ./var $(ARGS)
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m demo
 
 test: $(VENV)/installed-for-tests
 	@$(BIN)/python -m tests.run $(TESTS)
