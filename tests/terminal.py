@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pexpect
@@ -40,12 +41,14 @@ class Terminal:
 
     Args:
         command: the program and its words.
+        folder: where it is started; by default where the tests are.
     """
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, folder: Path | None = None) -> None:
         self.process: Any = pexpect.spawn(
             command[0],
             list(command[1:]),
+            cwd=None if folder is None else str(folder),
             encoding="utf-8",
             env=environment() | {"TERM": "xterm-256color"},
             dimensions=(LINES, COLUMNS),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import socket
 import sys
 from pathlib import Path
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.tls import ask, client_context, connect
+from securerecv.console.bars import MAX_BARS, Bars
 from securerecv.console.commands import (
     COMMANDS,
     NotACommandError,
@@ -16,7 +21,9 @@ from securerecv.console.commands import (
     help_text,
     parse,
 )
+from securerecv.scanning.proofs import EICAR
 from securerecv.settings import Settings
+from tests.clamd import make_signatures
 from tests.program import run
 from tests.support import add_accounts
 from tests.terminal import Terminal
@@ -65,6 +72,41 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(completions(nothing, ids), [])
 
 
+class BarTests(SynchronousTestCase):
+    """How far files are."""
+
+    def test_bars(self) -> None:
+        """A bar shows the share, the pace and the time left, and goes at the end."""
+        clock = Clock()
+        bars = Bars(clock.seconds)
+        self.assertIsNone(bars.text())
+        bars.move("one", "photo\x1b.jpg from bob", 1_000_000, 4_000_000)
+        self.assertEqual(
+            bars.text(),
+            "[######..................]  25% of 4.0 MB  photo^[.jpg from bob",
+        )
+        clock.advance(2)
+        bars.move("one", "ignored", 2_000_000, 4_000_000)
+        self.assertEqual(
+            bars.text(),
+            "[############............]  50% of 4.0 MB, 500.0 KB/s, 4 s left"
+            "  photo^[.jpg from bob",
+        )
+        bars.end("one")
+        bars.end("one")
+        self.assertIsNone(bars.text())
+
+    def test_empty_and_many(self) -> None:
+        """An empty file is complete, and many files take no more than a few lines."""
+        bars = Bars(Clock().seconds)
+        for number in range(MAX_BARS + 2):
+            bars.move(str(number), "empty", 0, 0)
+        lines = (bars.text() or "").splitlines()
+        self.assertEqual(len(lines), MAX_BARS + 1)
+        self.assertIn("100% of 0 bytes", lines[0])
+        self.assertEqual(lines[-1], "and 2 more")
+
+
 class ConsoleTests(SynchronousTestCase):
     """The program on a real pseudo-terminal."""
 
@@ -72,10 +114,10 @@ class ConsoleTests(SynchronousTestCase):
         """Choose a data folder that is not there yet."""
         self.data = Path(self.mktemp()).absolute()
 
-    def start(self, *words: str) -> Terminal:
+    def start(self, *words: str, folder: Path | None = None) -> Terminal:
         """Start the console."""
         place = ("--port", "0", "--interface", "127.0.0.1", "--data", str(self.data))
-        terminal = Terminal(*PROGRAM, "console", *place, *words)
+        terminal = Terminal(*PROGRAM, "console", *place, *words, folder=folder)
         self.addCleanup(terminal.close)
         return terminal
 
@@ -92,6 +134,10 @@ class ConsoleTests(SynchronousTestCase):
         """Choose a transport; gives the words with which others send a message."""
         terminal.wait_for_prompt(TRANSPORT)
         terminal.type(transport)
+        return self.wait_until_serving(terminal)
+
+    def wait_until_serving(self, terminal: Terminal) -> list[str]:
+        """Wait for the prompt; gives the words with which others send a message."""
         terminal.wait_for("help lists the commands")
         terminal.wait_for_prompt(PROMPT)
         shown = "".join(terminal.rows())
@@ -235,6 +281,54 @@ class ConsoleTests(SynchronousTestCase):
         after = {path: path.stat().st_size for path in self.data.rglob("*")}
         grown = [path for path, size in after.items() if size > before.get(path, -1)]
         self.assertEqual(grown, [])
+        self.leave(terminal)
+
+    def test_files(self) -> None:
+        """A file comes with a bar and its verdict, and is fetched into the folder."""
+        add_accounts(Settings(data=self.data), carol="correct horse")
+        signatures = make_signatures(self.data.with_name("signatures"))
+        folder = self.data.with_name("fetched")
+        folder.mkdir()
+        spawn = ("--scanner", "spawn", "--signatures", str(signatures))
+        terminal = self.start("--proto", "tcp", *spawn, folder=folder)
+        self.log_in(terminal, "carol", "correct horse")
+        words = self.wait_until_serving(terminal)
+        content = os.urandom(3_000_000)
+        sender = connect(client_context(), int(words[1].rpartition(":")[2]))
+        self.addCleanup(sender.close)
+        ask(sender, b"ANON")
+        digest = hashlib.sha256(content).hexdigest()
+        put = f"PUT carol 3000000 {digest} ../Grüße aus Köln.jpg"
+        file_id = ask(sender, put.encode()).split()[2].decode()
+        sender.sendall(content[:1_500_000])
+        terminal.wait_for(
+            r"\[#{12}\.{12}\]  50% of 3\.0 MB.*Grüße aus Köln\.jpg from anon"
+        )
+        terminal.type("wh", end="")
+        terminal.wait_for_prompt("> wh")
+        sender.sendall(content[1_500_000:])
+        terminal.wait_for(r"file, clean, 3\.0 MB: Grüße aus Köln\.jpg")
+        terminal.wait_for_prompt("> wh")
+        self.assertNotIn("50% of", terminal.text())
+        terminal.type("o")
+        terminal.wait_for("> who\nYou are carol; ")
+        terminal.type("files")
+        terminal.wait_for(rf"> files\nanon .* {file_id}\n    file, clean, ")
+        terminal.type("get " + TAB)
+        terminal.wait_for(r"wrote Grüße aus Köln\.jpg \(3000000 bytes")
+        (fetched,) = folder.iterdir()
+        self.assertEqual(fetched.read_bytes(), content)
+        terminal.type(f"get {file_id}")
+        terminal.wait_for("was not fetched: .* exists already")
+
+        virus = folder.with_name("invoice.pdf")
+        virus.write_bytes(EICAR)
+        self.assertEqual(run("put", *words[1:], str(virus)).returncode, 1)
+        shown = terminal.wait_for(r"([0-9a-f]{16})\n    file, infected, ")
+        terminal.type(f"get {shown[1]}")
+        terminal.wait_for(r"was not fetched: .* \(infected\)")
+        terminal.type(f"drop {shown[1]}")
+        terminal.wait_for(f"{shown[1]} is gone")
         self.leave(terminal)
 
     def test_polite_leaving(self) -> None:

@@ -62,3 +62,9 @@ class TerminalPrompt:
     def shown(self, thing_id: str) -> None:
         """See `securerecv.console.receiving.Prompt`."""
         self._completer.ids[thing_id] = None
+
+    def show_below(self, text: str | None) -> None:
+        """See `securerecv.console.receiving.Prompt`."""
+        if self._session.bottom_toolbar != text:
+            self._session.bottom_toolbar = text
+            self._session.app.invalidate()

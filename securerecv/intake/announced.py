@@ -38,6 +38,7 @@ class Place:
         identity: of the file.
         size: bytes of the whole content.
         upload: once it has begun.
+        details: what is known of the file then.
         is_over: nothing is written for it any more.
     """
 
@@ -45,6 +46,7 @@ class Place:
     identity: bytes
     size: int
     upload: FileUpload | None = None
+    details: FileDetails | None = None
     is_over: bool = False
     _waiting: "list[Deferred[None]]" = field(factory=list)
 
@@ -68,3 +70,25 @@ class Place:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)
+
+
+@frozen
+class ArrivingFile:
+    """
+    How far a file is that is just being received.
+
+    Attributes:
+        id: 16 hexadecimal digits.
+        owner: the user name of whom it is for.
+        sender: a user name, or ``anon``.
+        name: `securerecv.names.file_name`.
+        size: bytes of the whole content.
+        done: how many of them are here.
+    """
+
+    id: str
+    owner: str = field(repr=False)
+    sender: str = field(repr=False)
+    name: str = field(repr=False)
+    size: int
+    done: int

@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 
 from securerecv.access.realm import Avatar
 from securerecv.errors import ErrorCode, PeerError, StorageError
-from securerecv.intake.announced import Announced
+from securerecv.intake.announced import Announced, ArrivingFile
 from securerecv.intake.fileshelf import FileShelf
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.intake.messages import Boxes
@@ -227,6 +227,10 @@ class KeptFiles:
         if not account.public_key.is_whole():
             raise StorageError("a box on disk is damaged")
         return owner, account
+
+    def arriving(self) -> Sequence[ArrivingFile]:
+        """Tell how far the files are that are just being received."""
+        return self._reception.arriving()
 
     def list(self, avatar: Avatar, address: str) -> "Deferred[Answer]":
         """List every file of a box, oldest first."""

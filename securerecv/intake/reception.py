@@ -22,7 +22,7 @@ from securerecv.errors import (
     StorageError,
     StorageFullError,
 )
-from securerecv.intake.announced import Announced, Place
+from securerecv.intake.announced import Announced, ArrivingFile, Place
 from securerecv.intake.scans import Scans
 from securerecv.intake.turnstile import Turnstile
 from securerecv.intake.uploads import FileUpload, FinishedUpload, Run
@@ -91,6 +91,21 @@ class Reception:
     def under_way(self) -> set[bytes]:
         """The ids of the files that are being received."""
         return set(self._newest)
+
+    def arriving(self) -> list[ArrivingFile]:
+        """Tell how far they are."""
+        return [
+            ArrivingFile(
+                id=file_id.hex(),
+                owner=place.details.owner,
+                sender=place.details.sender,
+                name=place.details.name,
+                size=place.size,
+                done=place.size - place.missing,
+            )
+            for file_id, place in self._newest.items()
+            if place.details is not None
+        ]
 
     @inlineCallbacks
     def take(self, announced: Announced) -> Generator[Any, Any, Upload]:
@@ -187,6 +202,7 @@ class Reception:
         if self._newest.get(file_id) is not place:
             writer.close()
             raise _superseded()
+        place.details = details
         place.upload = FileUpload(
             file_id.hex(),
             stored.size,
