@@ -14,6 +14,8 @@ html_copy_source = False
 # Markdown's own anchors for headings, as in links within the protocol.
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
+# As written: one of them is the environment of whoever makes the documentation.
+autodoc_preserve_defaults = True
 # Types are in the signatures.
 autodoc_typehints = "signature"
 # Single backticks name something in the code.

@@ -6,12 +6,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.newcomer import PASSWORD, Newcomer, blocks_of
-from tests.program import PATIENCE_S, ROOT, run
+from tests.program import PATIENCE_S, ROOT, environment, run
 from tests.support import new_folder
 
 DOCS = ROOT / "docs"
@@ -125,6 +126,25 @@ class SystemdPageTests(SynchronousTestCase):
 
 
 COMMAND = "/opt/securerecv/bin/securerecv"
+
+
+class MadeTests(SynchronousTestCase):
+    """What Sphinx makes."""
+
+    def test_private(self) -> None:
+        """Nothing of whoever makes it gets into it."""
+        made = new_folder(self)
+        mark = "of-nobody-elses-business"
+        subprocess.run(
+            [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", DOCS, made],
+            env=environment() | {"SECRET": mark},
+            timeout=2 * PATIENCE_S,
+            check=True,
+        )
+        pages = [path.read_text("utf-8") for path in made.rglob("*.html")]
+        self.assertTrue(any("on_message" in text for text in pages))
+        for private in (mark, str(ROOT)):
+            self.assertFalse(any(private in text for text in pages), private)
 
 
 class AllTests(SynchronousTestCase):
