@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import attrs
 from rich.console import Console
 
-from bench import datagrams, messages, servers
+from bench import datagrams, lane, messages, servers
 from bench.boxes import make_boxes
 from bench.datagramtables import datagrams_table, openings_table
 from bench.tables import logins_table, messages_table
@@ -110,10 +110,22 @@ def bench_sealed(bench: Bench) -> object:
     return {"one_enc": one_enc, "fresh_enc": fresh.as_json(), "openings": openings}
 
 
+def bench_lane(bench: Bench) -> object:
+    """Measure files over UDP; return the figures for the JSON file."""
+    with bench.console.status("lane: beside a bare loop"):
+        loops = lane.beside_bare_loop(bench.folder, bench.runs)
+    bench.console.print(lane.loop_table(loops))
+    with bench.console.status("lane: on paths that lose packets"):
+        paths = lane.on_paths(bench.folder, bench.runs)
+    bench.console.print(lane.path_table(paths))
+    return lane.as_json(loops, paths)
+
+
 CLASSES: dict[str, Callable[[Bench], object]] = {
     "messages": bench_messages,
     "dtls": bench_dtls,
     "sealed": bench_sealed,
+    "lane": bench_lane,
     "logins": bench_logins,
 }
 
