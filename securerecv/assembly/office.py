@@ -16,6 +16,7 @@ from securerecv.access.realm import ReceiverRealm
 from securerecv.access.throttle import LoginThrottle
 from securerecv.assembly.brought import Brought
 from securerecv.assembly.callbacks import Callback, Callbacks
+from securerecv.errors import OperatorError, StorageError
 from securerecv.intake.accountbook import AccountBook
 from securerecv.intake.announcer import Announcer
 from securerecv.intake.broughtboxes import BroughtBoxes
@@ -133,19 +134,25 @@ class Office:
         Start the threads.
 
         Raises:
-            OperatorError: the store cannot be opened.
+            OperatorError: the store, or the files, cannot be read.
         """
         self.tokens.load()
         self.store.start()
+        try:
+            queued = self.files.start()
+        except StorageError as error:
+            self.files.stop()
+            self.store.stop()
+            raise OperatorError(str(error)) from error
+        queued.addErrback(
+            lambda failure: _log.failure("files are not scanned", failure=failure)
+        )
         self._checks = [
             self._check("accounts", self.presence.check),
             self._check("tokens", self.tokens.check),
             self._check("old files", self.files.check, FILES_EVERY_S),
         ]
         self._hashing.start()
-        self.files.start().addErrback(
-            lambda failure: _log.failure("files are not scanned", failure=failure)
-        )
         if self._clamd is not None:
             self._clamd.start()
 

@@ -12,7 +12,8 @@ PIECE_BYTES = 1 << 18
 """
 Read and written in one go, and what waits in memory at the most.
 
-Four times as much is sent no quicker, and one tenth of it takes a quarter longer.
+From 64 KiB to 1 MiB it makes no difference that could be measured: about 1.2 s of
+processor time a GiB, of which nearly all is TLS.
 """
 
 

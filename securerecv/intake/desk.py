@@ -82,7 +82,7 @@ class Desk:
         messages: keeps messages.
         password_change: changes passwords.
         tokens: keeps tokens.
-        files: keeps files; None to take none.
+        files: keeps files.
         presence: knows who is inside.
         seconds: the clock.
     """
@@ -97,7 +97,7 @@ class Desk:
         messages: Messages,
         password_change: PasswordChange,
         tokens: Tokens,
-        files: Files | None = None,
+        files: Files,
         presence: Presence,
         seconds: Callable[[], float],
     ) -> None:
@@ -110,6 +110,7 @@ class Desk:
         self._tokens = tokens
         self._presence = presence
         self.unread = Budget(MAX_UNREAD_BYTES)
+        self._files = files
         self._seconds = seconds
         self._carry_out: dict[str, Callable[[Visitor, Arguments], Any]] = {
             "LOGIN": self._login,
@@ -117,6 +118,9 @@ class Desk:
             "LAST": self._last,
             "READ": self._read,
             "DROP": self._drop,
+            "PUT": self._put,
+            "FILES": self._list_files,
+            "GET": self._get,
             "WATCH": self._watch,
             "UNWATCH": self._unwatch,
             "PASSWD": self._passwd,
@@ -124,14 +128,6 @@ class Desk:
             "TOKEN LIST": self._token_list,
             "TOKEN DROP": self._token_drop,
         }
-        if files is not None:
-            self._files = files
-            self._carry_out |= {
-                "PUT": self._put,
-                "FILES": self._list_files,
-                "GET": self._get,
-                "DROP": self._drop_item,
-            }
 
     def post(self, visitor: Visitor, posts: Sequence[Post]) -> "Deferred[Outcome]":
         """Take messages; see `Messages.post`."""
@@ -144,7 +140,7 @@ class Desk:
         Returns:
             What comes of it; it never fails.
         """
-        work = self._carry_out.get(command.request.verb.name, _not_yet)
+        work = self._carry_out[command.request.verb.name]
         done = maybeDeferred(work, visitor, command.request.arguments)
         return done.addErrback(explain)
 
@@ -214,7 +210,7 @@ class Desk:
         return self._messages.read(visitor.known(), visitor.address, arguments[0])
 
     def _drop(self, visitor: Visitor, arguments: Arguments) -> Any:
-        return self._messages.drop(visitor.known(), arguments[0])
+        return self._files.drop(visitor.known(), arguments[0])
 
     # -- files --------------------------------------------------------------------
 
@@ -244,9 +240,6 @@ class Desk:
         offset = int(written or 0)
         it = yield self._files.get(visitor.known(), visitor.address, file_id, offset)
         return Sending(Answer(f"{it.size} {it.sha256} {it.name}"), it, offset)
-
-    def _drop_item(self, visitor: Visitor, arguments: Arguments) -> Any:
-        return self._files.drop(visitor.known(), arguments[0])
 
     # -- watching -------------------------------------------------------------------
 
@@ -286,8 +279,3 @@ class Desk:
 
     def _token_drop(self, visitor: Visitor, arguments: Arguments) -> Any:
         return self._tokens.drop(visitor.known(), arguments[0])
-
-
-def _not_yet(_visitor: Visitor, _arguments: Arguments) -> Answer:
-    words = "this server does not do that"
-    raise PeerError(ErrorCode.NOT_ALLOWED, words)

@@ -174,12 +174,6 @@ class Messages:
         message = yield self._boxes.read(avatar, address, message_id)
         return Answer("", (_line(message),))
 
-    @inlineCallbacks
-    def drop(self, avatar: Avatar, message_id: str) -> Generator[Any, Any, Answer]:
-        """Answer ``DROP``: delete one message."""
-        yield self._boxes.drop(avatar, message_id)
-        return Answer()
-
 
 def received(group: Group, refusals: Refusals) -> list[ReceivedMessage]:
     """Give those of a group's messages that were not refused."""
