@@ -13,7 +13,7 @@ from securerecv.errors import PeerError
 from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
-from securerecv.wire.events import Command, Event, Posts
+from securerecv.wire.events import Command, Posts
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
 from securerecv.wire.session import Session, Terms
@@ -64,14 +64,8 @@ class RecordSession(Session):
         self._records.append(data)
         self._waiting_bytes += len(data)
 
-    def next_event(self) -> Event | None:
-        """See `Session.next_event`."""
-        if not self._records and self._held is None and not self._has_begun():
-            return None  # asked after each answer, so often for nothing
-        return super().next_event()
-
-    def _has_begun(self) -> bool:
-        return self._reader.is_amid_request or self._upload is not None
+    def _has_unread(self) -> bool:
+        return bool(self._records) or super()._has_unread()
 
     def _read_posts(self, posts: Posts) -> Posts | None:
         """Take messages that each have a record of their own and are new."""

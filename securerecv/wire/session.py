@@ -308,6 +308,8 @@ class Session:
         """
         if self._upload is not None:
             return self._next_chunk(self._upload)
+        if self._held is None and not self._has_unread():
+            return None  # asked after each answer, so often for nothing
         posts = Posts()
         while not self._ending and not self._is_busy and self._has_room():
             item = self._held or self._read_posts(posts) or self._read()
@@ -392,6 +394,10 @@ class Session:
     """What fits in one record, in bytes."""
 
     _watchers_may_be_silent = True
+
+    def _has_unread(self) -> bool:
+        """Whether there is anything that `next_event` could read."""
+        return self._reader.is_amid_request
 
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
         if isinstance(answer, PeerError):
