@@ -55,8 +55,11 @@ MUCH = bytes(range(256)) * 20_000
 class Producer:
     """Writes down when it is told to wait and to go on; `more` is what it writes."""
 
-    def __init__(self, ear: Ear, more: list[bytes] | None = None) -> None:
+    def __init__(
+        self, ear: Ear, more: list[bytes] | None = None, *, hangs_up: bool = False
+    ) -> None:
         self.orders: list[str] = []
+        self._hangs_up = hangs_up
         self._ear = ear
         self._more = more or []
 
@@ -71,6 +74,8 @@ class Producer:
             self._ear.wire.write(self._more.pop(0))
         else:
             self._ear.wire.unregisterProducer()
+            if self._hangs_up:
+                self._ear.wire.loseConnection()
 
     def stopProducing(self) -> None:
         """Stop."""
@@ -197,6 +202,20 @@ class EitherTests(TlsTestCase):
         ear.wire.registerProducer(Producer(ear, list(pieces)), False)
         expected = b"".join(pieces)
         self.assertEqual(await peer.hear(len(expected)), expected)
+
+    async def test_producer_hangs_up(self) -> None:
+        """A producer that has no more can hang up when it is told to go on."""
+        for streaming in (False, True):
+            peer, ear = await self.open_house().enter(self)
+            producer = Producer(ear, [MUCH], hangs_up=True)
+            if streaming:
+                ear.wire.write(MUCH)
+            ear.wire.registerProducer(producer, streaming)
+            if streaming:
+                ear.wire.write(b"x")
+            heard, end = await peer.hear_all()
+            self.assertIs(end, SSL.ZeroReturnError)
+            self.assertTrue(heard.endswith(MUCH))
 
     async def test_one_producer(self) -> None:
         """There can be one producer at a time; it is stopped at the end."""

@@ -347,7 +347,7 @@ class TlsTransport:
             self._producer.resumeProducing()
         finally:
             self._is_gathering = False
-        if self._unsent:
+        if self._unsent or self._is_finishing:
             self._block()
 
     def _say_goodbye(self) -> None:
