@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, PeerError
-from securerecv.settings import MAX_MESSAGE_BYTES
+from securerecv.settings import MAX_BOX_BYTES, MAX_MESSAGE_BYTES
 from securerecv.wire import replies
 from securerecv.wire.lines import Answer, Message, piece, refusal
 from securerecv.wire.replies import (
@@ -296,6 +296,8 @@ class HostileTests(SynchronousTestCase):
         self.patch(replies, "MAX_ANSWER_LINES", 3)
         self.assertEqual(understand([GREETING, b"* x\n" * 3 + b"+OK\n"])[1], "")
         self.check_refused(b"* x\n" * 4, "too long")
+        # The largest box that a server may have is no such answer.
+        self.assertEqual(replies.MAX_ANSWER_BYTES, MAX_BOX_BYTES)
         self.patch(replies, "MAX_ANSWER_BYTES", 10)
         self.check_refused(b"* 12345\n* 123456\n", "too long")
         # Before the payload is there.

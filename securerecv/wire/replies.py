@@ -16,15 +16,15 @@ from attrs import define, field, frozen
 
 from securerecv.errors import ErrorCode, PeerError, SecurerecvError
 from securerecv.limits import MAX_LINE_BYTES, MAX_TAG_CHARACTERS
-from securerecv.settings import MAX_MESSAGE_BYTES
+from securerecv.settings import MAX_BOX_BYTES, MAX_MESSAGE_BYTES
 from securerecv.wire.lines import Answer, Message
 
 MAX_REPLY_LINE_BYTES = 2 * MAX_LINE_BYTES
 """A line that repeats what a request line said, and more, fits into this."""
 
 MAX_ANSWER_LINES = 16384
-MAX_ANSWER_BYTES = 8 * MAX_MESSAGE_BYTES
-"""All lines and payloads of one answer together."""
+MAX_ANSWER_BYTES = MAX_BOX_BYTES
+"""All lines and payloads of one answer together: a whole box is let in."""
 
 MAX_GREETING_LINES = 64
 
