@@ -44,7 +44,7 @@ from securerecv.net.tlssocket import MAX_RECORD_BYTES, MAX_TURN_BYTES
 from securerecv.net.tlstransport import MAX_UNSENT_BYTES, TlsTransport
 from tests.support import HOSTS, pause, resident_bytes
 from tests.test_client import server_tls
-from tests.tlspeers import SOON_S, Ear, House, Peer, until
+from tests.tlspeers import SOON_S, Ear, House, KeyChanger, Peer, until
 
 reactor: Any = _reactor
 
@@ -519,6 +519,25 @@ class OnSocketTests(TlsTestCase):
         ear.wire.write(MUCH[:90_000])
         sizes = [len(await peer.record()) for _ in range(6)]
         self.assertEqual(sizes, [MAX_RECORD_BYTES] * 5 + [90_000 % MAX_RECORD_BYTES])
+
+    async def test_changes_of_keys_without_end(self) -> None:
+        """Somebody who only changes keys, again and again, lets others have turns."""
+        house = self.open_house()
+        peer = Peer(self, house.port)
+        changer = KeyChanger()
+        peer.tls = changer.connection
+        await peer.shake_hands()
+        ear = house.ears[-1]
+        await until(lambda: "shook hands" in ear.events)
+        ear.wire.pauseProducing()
+        await peer.send(b"".join(changer.change() for _ in range(20)))
+        await peer.send(changer.record(b"at last"))
+        await pause(SOON_S)
+        for _ in range(20):
+            ear.wire.doRead()
+            self.assertEqual(ear.heard, b"")
+        ear.wire.resumeProducing()
+        await until(lambda: ear.heard == b"at last")
 
     async def test_reader_is_not_made_to_wait(self) -> None:
         """A producer of much does not wait for a peer that reads."""

@@ -18,6 +18,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from OpenSSL._util import lib as _openssl  # for `ServerTls.connection_on`
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -107,6 +108,10 @@ class ServerTls:
     def connection_on(self, sock: socket.socket) -> SSL.Connection:
         """Make one connection that reads and writes a socket itself."""
         connection = SSL.Connection(self._context, sock)
+        # OpenSSL reads on behind what holds no data, a KeyUpdate for one, as long as
+        # there is more: a peer could send those without end, and nobody else would
+        # have a turn.  pyOpenSSL has that set, and no way to undo it.
+        _openssl.SSL_clear_mode(connection._ssl, _openssl.SSL_MODE_AUTO_RETRY)  # noqa: SLF001  see above
         connection.set_accept_state()
         return connection
 
