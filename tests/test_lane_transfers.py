@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import TestCase
 
 from securerecv.client.client import Client
@@ -20,6 +22,8 @@ from tests.test_client import failing
 
 LARGE = Random(8).randbytes(3_000_017)  # noqa: S311 - so that a failure can be repeated
 LANE = b"\xc3"
+
+reactor: Any = _reactor
 
 
 def move_after(relay: Relay, count: int) -> None:
@@ -241,6 +245,35 @@ class GetTests(LaneTestCase):
         await client.get(number, into)
         self.assertEqual(into.getvalue(), LARGE)
         self.assertEqual(relay.moves, 1)
+
+
+class DismissedTests(LaneTestCase):
+    """People who may not go on."""
+
+    async def test_dismissed(self) -> None:
+        """Whoever is thrown out gets no more of a file, and sends none."""
+        self.files.is_slow = True
+        client = await self.enter("alice")
+        number = self.files.add("alice", LARGE, "x")
+        coming = client.get(number, io.BytesIO())
+        while self.files.reading is None:
+            await pause(0.01)
+        self.assertEqual(len(self.server.lanes._lanes), 1)
+        self.server.gate.close("you are not who you were", reactor)
+        self.assertEqual(len(self.server.lanes._lanes), 0)
+        self.assertTrue(self.files.downloads[0].is_closed)
+        await failing(coming, DisconnectedError)
+
+    async def test_dismissed_sender(self) -> None:
+        """The same of an upload."""
+        self.files.is_slow = True
+        client = await self.enter()
+        sending = client.put("alice", self.write(LARGE))
+        while not self.files.uploads or not self.files.uploads[0].writes:
+            await pause(0.01)
+        self.server.gate.close("you are not who you were", reactor)
+        self.assertTrue(self.files.uploads[0].is_over)
+        await failing(sending, DisconnectedError)
 
 
 class StrangerTests(LaneTestCase):

@@ -62,6 +62,9 @@ class Transfers(Protocol):
     def pull(self) -> None:
         """Send the next part of a download, if it is there: the peer reads."""
 
+    def cut_off(self) -> None:
+        """End what would outlive the conversation: the peer may not go on."""
+
     def end(self) -> None:
         """Leave what is under way: the conversation is over."""
 
@@ -151,6 +154,7 @@ class Conversation:
 
     def dismiss(self, words: str) -> None:
         """End the conversation from this side."""
+        self._transfers.cut_off()
         if self.session.is_amid_content:
             # What is said now would be taken for a part of the file.
             self.abort()

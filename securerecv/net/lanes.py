@@ -66,6 +66,12 @@ class Lanes:
         for lane in list(self._lanes.values()):
             lane.close()
 
+    def cut_off(self, lane_id: bytes) -> None:
+        """End one, if it has not ended by itself."""
+        lane = self._lanes.get(lane_id)
+        if lane is not None:
+            lane.close()
+
     def receive(
         self,
         upload: Upload,
@@ -123,9 +129,11 @@ class Lanes:
         secret_of: Callable[[bytes], bytes],
         host: str,
         address: Address,
+        *,
+        over: Callable[[], None],
     ) -> bytes:
         """
-        Begin a lane that a file goes out by; the download is closed at its end.
+        Begin a lane that a file goes out by; see `receive`.
 
         Returns:
             The lane's id.
@@ -149,7 +157,7 @@ class Lanes:
                 end,
                 self._clock,
                 self._send,
-                partial(self._over, lane_id, host, download.close),
+                partial(self._over, lane_id, host, over),
                 download,
                 _ignore,
             ),

@@ -1,5 +1,6 @@
 """Files that travel beside a conversation over DTLS, on lanes."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from attrs import evolve
@@ -49,6 +50,7 @@ class LaneTransfers:
         self._session = session
         self._peer = peer
         self._lanes = lanes
+        self._ids: set[bytes] = set()
 
     def begin_upload(self, command: Command, receiving: Receiving) -> None:
         """See `securerecv.net.conversation.Transfers`."""
@@ -63,28 +65,35 @@ class LaneTransfers:
                 peer.address,
                 peer.remote,
                 complete=coming.complete,
-                over=coming.over,
+                over=lambda: self._over(lane_id, coming.over),
             )
         except PeerError as error:
             receiving.upload.abandon()
             self._session.answer(command, error)
             return
+        self._ids.add(lane_id)
         words = f"{receiving.answer.words} lane={lane_id.hex()}"
         self._session.answer_twice(command, Answer(words))
 
     def begin_download(self, command: Command, sending: Sending) -> None:
         """See `securerecv.net.conversation.Transfers`."""
-        peer, offset = self._peer, sending.offset
+        peer, offset, download = self._peer, sending.offset, sending.download
         try:
             if self._session.is_ending:
                 raise _too_late()
             lane_id = self._lanes.send(
-                sending.download, offset, peer.lane_secret, peer.address, peer.remote
+                download,
+                offset,
+                peer.lane_secret,
+                peer.address,
+                peer.remote,
+                over=lambda: self._over(lane_id, download.close),
             )
         except PeerError as error:
-            sending.download.close()
+            download.close()
             self._session.answer(command, error)
             return
+        self._ids.add(lane_id)
         lines = ((f"LANE {lane_id.hex()} {offset}", None),)
         self._session.answer(command, evolve(sending.answer, lines=lines))
 
@@ -94,8 +103,17 @@ class LaneTransfers:
     def pull(self) -> None:
         """Do nothing: no content goes out within the conversation."""
 
+    def cut_off(self) -> None:
+        """End the lanes: whoever is logged out may not go on with a file."""
+        for lane_id in list(self._ids):
+            self._lanes.cut_off(lane_id)
+
     def end(self) -> None:
         """Do nothing: lanes live on, the peer may come again from elsewhere."""
+
+    def _over(self, lane_id: bytes, over: Callable[[], None]) -> None:
+        self._ids.discard(lane_id)
+        over()
 
 
 class _Coming:

@@ -44,6 +44,9 @@ class StreamTransfers:
         self._is_reading = False
         self._piece: bytes | None = None
 
+    def cut_off(self) -> None:
+        """Do nothing: content ends with the stream."""
+
     def end(self) -> None:
         """See `securerecv.net.conversation.Transfers`."""
         if self._upload is not None:
