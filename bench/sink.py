@@ -1,7 +1,7 @@
 """
-The ceiling: a bare Twisted TLS server that parses requests and keeps nothing.
+The ceiling: a bare TLS server on Twisted that parses requests and keeps nothing.
 
-It does what no server built on Twisted's TLS can leave out: decrypt, find each
+It does what no server on the same transport can leave out: decrypt, find each
 request, and answer once per read. Run as ``python -m bench.sink``.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IReactorCore, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from securerecv.net.tls import ServerTls
+from securerecv.net.tlsport import listen_tls
 from securerecv.vault.certificates import self_made_certificate
 
 GREETING = b"* sink ready\r\n"
@@ -71,9 +71,7 @@ def main() -> None:
 
     factory = ServerFactory()
     factory.protocol = Sink
-    wrapped = TLSMemoryBIOFactory(server_tls(), False, factory)
-    tcp: Any = reactor
-    port = tcp.listenTCP(0, wrapped, backlog=BACKLOG, interface="127.0.0.1")
+    port = listen_tls(server_tls(), 0, factory, BACKLOG, "127.0.0.1", reactor)
     address = cast("IPv4Address", port.getHost())
     print(f"tcp 127.0.0.1:{address.port}", flush=True)
     cast("IReactorCore", reactor).run()
