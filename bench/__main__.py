@@ -1,9 +1,10 @@
 """
 The benchmarks: ``python -m bench``.
 
-Each class of load is measured on the real server, started as a user starts it and
-with its defaults, and beside it, in turn, on a bare server that is the ceiling.
-Compare ratios: absolute rates depend on the machine, and both ends share it.
+Each class of load is measured on the real server, started as a user starts it, and
+beside it, in turn, on a bare server that is the ceiling, and on other programs where
+they are installed. Compare ratios: absolute rates depend on the machine, and both
+ends share it. What is measured, and what it means, is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,16 +26,25 @@ from typing import Any, NoReturn
 import attrs
 from rich.console import Console
 
-from bench import datagrams, lane, messages, servers
+from bench import datagrams, lane, memory, messages, servers
 from bench.boxes import make_boxes
-from bench.datagramtables import datagrams_table, openings_table
-from bench.tables import logins_table, messages_table
+from bench.document import parts, write_into
+from bench.sheets import Sheet
+from bench.tables import (
+    dtls_sheet,
+    logins_sheets,
+    memory_sheet,
+    openings_sheet,
+    sealed_sheet,
+    tls_sheet,
+)
+from bench.turns import Entry, Result, measure
 from securerecv.errors import OperatorError
 from securerecv.net import counters
 
 MANY_BOXES = 1000
 LOGINS = 50
-RUNS, RUN_S = 3, 3.0
+RUNS, RUN_S = 3, 2.0
 QUICK_RUNS, QUICK_RUN_S = 1, 1.0
 
 
@@ -49,76 +59,93 @@ class Bench:
     runs: int
     seconds: float
     console: Console
+    sheets: list[Sheet]
+
+    def show(self, sheet: Sheet) -> None:
+        """Print a table, and keep it."""
+        self.console.print(sheet.terminal())
+        self.sheets.append(sheet)
+
+    def collect(self, what: str, results: Iterable[Result]) -> list[Result]:
+        """Wait for results, and say how far it is."""
+        done: list[Result] = []
+        with self.console.status(what) as status:
+            for result in results:
+                done.append(result)
+                status.update(f"{what}: done {', '.join(r.case.name for r in done)}")
+        return done
 
 
 def bench_messages(bench: Bench) -> object:
     """Measure messages per second; return the figures for the JSON file."""
-    results = []
-    with (
-        servers.sink(bench.folder) as sink,
-        bench.console.status("messages") as status,
-    ):
-        for result in messages.measure(
-            bench.ours, sink, bench.boxes, bench.runs, bench.seconds
-        ):
-            results.append(result)
-            status.update(f"messages: done {len(results)} rows")
-    bench.console.print(messages_table(results, bench.seconds))
+    results = bench.collect(
+        "messages",
+        messages.run(bench.folder, bench.ours, bench.boxes, bench.runs, bench.seconds),
+    )
+    bench.show(tls_sheet(results))
     return [result.as_json() for result in results]
 
 
 def bench_logins(bench: Bench) -> object:
-    """Measure PING while logins queue; return the figures for the JSON file."""
-    with bench.console.status(f"PING while {LOGINS} logins are queued"):
-        figures = servers.run_json(
-            "bench.logins", {"port": bench.ours.ports["tcp"], "logins": LOGINS}
-        )
-    bench.console.print(logins_table(figures))
-    return figures
-
-
-def _beside_loops(bench: Bench, kind: str, cases: list[datagrams.Case]) -> object:
-    results = []
-    with (
-        servers.datagram_sink(bench.folder, kind, batched=False) as loop,
-        servers.datagram_sink(bench.folder, kind, batched=True) as batched,
-        bench.console.status(kind) as status,
-    ):
-        line = [bench.ours, loop, batched]
-        for case in cases:
-            status.update(f"{kind}: {case.name}")
-            results.append(datagrams.measure(case, line, bench.runs, bench.seconds))
-    bench.console.print(datagrams_table(kind, results, bench.seconds))
-    return [result.as_json() for result in results]
+    """Measure logins, and PING meanwhile; return the figures for the JSON file."""
+    options = {
+        "port": bench.ours.ports["tcp"],
+        "server-pid": bench.ours.pid,
+        "logins": LOGINS,
+    }
+    with bench.console.status(f"{LOGINS} logins"):
+        runs = [servers.run_json("bench.logins", options) for _ in range(bench.runs)]
+    for sheet in logins_sheets(runs):
+        bench.show(sheet)
+    return runs
 
 
 def bench_dtls(bench: Bench) -> object:
     """Measure messages per second over DTLS; return the figures for the JSON file."""
-    return _beside_loops(bench, "dtls", datagrams.dtls_cases())
+    cases = datagrams.dtls_cases(bench.seconds)
+    results = bench.collect(
+        "dtls", datagrams.run(bench.folder, "dtls", bench.ours, cases, bench.runs)
+    )
+    bench.show(dtls_sheet(results))
+    return [result.as_json() for result in results]
 
 
 def bench_sealed(bench: Bench) -> object:
     """Measure sealed datagrams per second; return the figures for the JSON file."""
-    key = bench.sealing_key
-    one_enc = _beside_loops(bench, "sealed", datagrams.sealed_cases(key))
+    cases = [datagrams.sealed_case(bench.sealing_key, bench.seconds)]
+    results = bench.collect(
+        "sealed", datagrams.run(bench.folder, "sealed", bench.ours, cases, bench.runs)
+    )
+    bench.show(sealed_sheet(results))
     with bench.console.status("sealed: a fresh enc each"):
-        fresh = datagrams.measure(
-            datagrams.fresh_case(key), [bench.ours], bench.runs, bench.seconds
-        )
+        case = datagrams.fresh_case(bench.sealing_key, bench.seconds)
+        fresh = measure(case, [Entry("ours", bench.ours)], bench.runs)
         openings = servers.run_json("bench.openings", {"runs": bench.runs})
-    bench.console.print(openings_table(fresh, openings, bench.seconds))
-    return {"one_enc": one_enc, "fresh_enc": fresh.as_json(), "openings": openings}
+    bench.show(openings_sheet(fresh, openings))
+    return {
+        "one_enc": [result.as_json() for result in results],
+        "fresh_enc": fresh.as_json(),
+        "openings": openings,
+    }
 
 
 def bench_lane(bench: Bench) -> object:
     """Measure files over UDP; return the figures for the JSON file."""
     with bench.console.status("lane: beside a bare loop"):
         loops = lane.beside_bare_loop(bench.folder, bench.runs)
-    bench.console.print(lane.loop_table(loops))
+    bench.show(lane.loop_sheet(loops))
     with bench.console.status("lane: on paths that lose packets"):
         paths = lane.on_paths(bench.folder, bench.runs)
-    bench.console.print(lane.path_table(paths))
+    bench.show(lane.path_sheet(paths))
     return lane.as_json(loops, paths)
+
+
+def bench_idle(bench: Bench) -> object:
+    """Measure idle connections' memory; return the figures for the JSON file."""
+    with bench.console.status(f"{memory.CONNECTIONS:,} idle connections"):
+        result = memory.run(bench.folder, bench.runs)
+    bench.show(memory_sheet(result))
+    return result.as_json()
 
 
 CLASSES: dict[str, Callable[[Bench], object]] = {
@@ -127,6 +154,7 @@ CLASSES: dict[str, Callable[[Bench], object]] = {
     "sealed": bench_sealed,
     "lane": bench_lane,
     "logins": bench_logins,
+    "idle": bench_idle,
 }
 
 
@@ -139,6 +167,8 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "twisted": version("twisted"),
         "pyopenssl": version("pyopenssl"),
+        "cryptography": version("cryptography"),
+        "bcrypt": version("bcrypt"),
         "openssl_of_the_generator": OPENSSL_VERSION,
     }
 
@@ -156,21 +186,39 @@ def parse_arguments() -> argparse.Namespace:
         "--boxes", type=int, default=MANY_BOXES, help="the larger number of boxes"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write the tables; into a document, between its two marks",
+    )
     arguments = parser.parse_args()
+    check(parser, arguments)
+    if arguments.runs is None:
+        arguments.runs = QUICK_RUNS if arguments.quick else RUNS
+    if arguments.seconds is None:
+        arguments.seconds = QUICK_RUN_S if arguments.quick else RUN_S
+    return arguments
+
+
+def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with the parser's words if something on the command line is wrong."""
     for name in arguments.classes:
         if name not in CLASSES:
             parser.error(f"no class {name!r}: there are {', '.join(CLASSES)}")
     if arguments.boxes < LOGINS:
         parser.error(f"--boxes must be {LOGINS} or more")
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        parser.error(f"there is no folder {arguments.json.parent}")
-    if arguments.runs is None:
-        arguments.runs = QUICK_RUNS if arguments.quick else RUNS
-    if arguments.seconds is None:
-        arguments.seconds = QUICK_RUN_S if arguments.quick else RUN_S
-    if arguments.runs < 1 or arguments.seconds <= 0:
-        parser.error("--runs and --seconds must be above zero")
-    return arguments
+    for file in (arguments.json, arguments.markdown):
+        if file is not None and not file.parent.is_dir():
+            parser.error(f"there is no folder {file.parent}")
+    if arguments.markdown is not None:
+        try:
+            parts(arguments.markdown)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+    for number in (arguments.runs, arguments.seconds):
+        if number is not None and number <= 0:
+            parser.error("--runs and --seconds must be above zero")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -180,7 +228,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     Raises:
         ServerError: something did not start, or a run failed.
         OperatorError: the boxes could not be made.
-        OSError: the counters that the server left cannot be read.
+        OSError: the counters that the server left cannot be read, or the document.
     """
     classes = arguments.classes or list(CLASSES)
     results: dict[str, Any] = {"machine": machine()}
@@ -201,6 +249,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
                 runs=arguments.runs,
                 seconds=arguments.seconds,
                 console=console,
+                sheets=[],
             )
             for name in classes:
                 results[name] = CLASSES[name](bench)
@@ -208,6 +257,8 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         if counted is not None and counted.socket.received:
             console.print(f"The server's own count over UDP: {counted.words()}")
             results["server_counters"] = attrs.asdict(counted)
+        if arguments.markdown is not None:
+            write_into(arguments.markdown, results["machine"], bench.sheets)
     return results
 
 

@@ -18,7 +18,7 @@ import time
 
 from OpenSSL import SSL
 
-from bench.load import BODY_BYTES
+from bench.dialects import BODY_BYTES
 from bench.meter import Meter
 from bench.tls import BenchError
 from securerecv.net import sockopts

@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from bench.lanerelay import RATE_BYTES_PER_S
 from bench.servers import REPOSITORY, Server, run_json, running
-from bench.tables import column, how_many, spread
+from bench.sheets import Sheet, Spread
+from bench.tables import column, how_many
 from securerecv.wire.pathmtu import SIZES
 
 LARGE_BYTES = 512 << 20
@@ -89,64 +87,62 @@ def on_paths(folder: Path, runs: int) -> dict[float, Runs]:
     return results
 
 
-def loop_table(results: dict[int | None, dict[str, Runs]]) -> Table:
+def loop_sheet(results: dict[int | None, dict[str, Runs]]) -> Sheet:
     """Return the table of our lane beside a bare loop."""
     runs = len(next(iter(results.values()))["lane"])
-    table = Table(
-        title=f"A file of {LARGE_BYTES >> 20} MiB over UDP, AES-256-GCM packets",
-        caption=(
-            f"{how_many(runs)}, in turn. bare: loops with UDP_GRO and UDP_SEGMENT that"
-            " seal and open,\nand send nothing again. Ratio: our rate over the bare"
-            " one. CPU: a packet."
+    sheet = Sheet(
+        f"A file of {LARGE_BYTES >> 20} MiB over UDP: the lane alone",
+        (
+            "datagram\nbytes",
+            "kind",
+            "MB/s",
+            "lane/it",
+            "sender\nCPU µs",
+            "receiver\nCPU µs",
         ),
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        min_width=72,
+        (
+            f"{how_many(runs)}, in turn; AES-256-GCM packets, nothing is stored.",
+            "Bare: loops with UDP_GRO and UDP_SEGMENT that seal and open, and send",
+            "nothing again. CPU: user and system time for each packet.",
+        ),
+        words=2,
     )
-    table.add_column("datagram")
-    table.add_column("kind")
-    for title in ("MB/s", "ratio", "sender\nCPU µs", "receiver\nCPU µs"):
-        table.add_column(title, justify="right")
     for kinds in results.values():
-        ratios = [
-            ours["mb_per_s"] / bare["mb_per_s"]
-            for ours, bare in zip(kinds["lane"], kinds["bare"], strict=True)
-        ]
+        turns = zip(kinds["lane"], kinds["bare"], strict=True)
+        ratios = [ours["mb_per_s"] / bare["mb_per_s"] for ours, bare in turns]
         for kind, figures in kinds.items():
-            table.add_row(
-                f"{figures[0]['datagram_bytes']:,}",
-                kind,
-                column(figures, "mb_per_s", ",.0f"),
-                spread(ratios, ".2f") if kind == "lane" else "",
-                column(figures, "generator_cpu_us", ".1f"),
-                column(figures, "server_cpu_us", ".1f"),
+            sheet.rows.append(
+                (
+                    f"{figures[0]['datagram_bytes']:,}",
+                    kind,
+                    column(figures, "mb_per_s", ",.0f"),
+                    Spread(ratios, ".2f") if kind == "bare" else "",
+                    column(figures, "generator_cpu_us", ".1f"),
+                    column(figures, "server_cpu_us", ".1f"),
+                )
             )
-    return table
+    return sheet
 
 
-def path_table(results: dict[float, Runs]) -> Table:
+def path_sheet(results: dict[float, Runs]) -> Sheet:
     """Return the table of our lane on paths that lose packets."""
-    table = Table(
-        title=(
-            f"{ON_PATH_BYTES >> 20} MiB through a relay: 100 Mbit/s, 20 ms there and"
-            " back, a queue of 20 ms"
+    sheet = Sheet(
+        f"{ON_PATH_BYTES >> 20} MiB through a relay: 100 Mbit/s, 20 ms round trip",
+        ("lost by chance", "MB/s", "share"),
+        (
+            "The relay's queue holds 20 ms.",
+            "Share: of what the link carries, less what it loses by chance.",
         ),
-        caption="Share: of what the link carries, less what it loses by chance.",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        min_width=72,
     )
-    for title in ("lost by\nchance", "MB/s", "share"):
-        table.add_column(title, justify="right")
     for loss, figures in results.items():
-        table.add_row(
-            f"{loss:.0%}",
-            column(figures, "mb_per_s", ".1f"),
-            column(figures, "share", ".2f"),
+        sheet.rows.append(
+            (
+                f"{loss:.0%}",
+                column(figures, "mb_per_s", ".1f"),
+                column(figures, "share", ".2f"),
+            )
         )
-    return table
+    return sheet
 
 
 def as_json(

@@ -15,8 +15,8 @@ import select
 import ssl
 import sys
 import time
-from dataclasses import dataclass
 
+from bench.dialects import DIALECTS, Dialect
 from bench.meter import Meter
 from bench.tls import (
     ANSWER_TIMEOUT_S,
@@ -24,11 +24,9 @@ from bench.tls import (
     MAX_RECORD_BYTES,
     BenchError,
     client_context,
-    connect,
-    log_in_anonymously,
+    connect_silently,
 )
 
-BODY_BYTES = 100
 BOX_STRIDE = 7919
 """Prime, so that consecutive messages spread over every box before one repeats."""
 RING_MESSAGES = 1000
@@ -45,24 +43,23 @@ class Ring:
     That is one cycle for all connections, each starting elsewhere in it.
 
     Args:
+        dialect: what requests look like.
         boxes: how many boxes b0, b1, … are written to; no multiple of BOX_STRIDE.
     """
 
-    def __init__(self, boxes: int) -> None:
+    def __init__(self, dialect: Dialect, boxes: int) -> None:
+        self.dialect = dialect
         self._boxes = boxes
         self.period = boxes * -(-RING_MESSAGES // boxes)
-        requests = [self._request(n) for n in range(self.period)]
+        requests = [
+            dialect.request(n, n * BOX_STRIDE % boxes) for n in range(self.period)
+        ]
         self.batch = MAX_RECORD_BYTES // max(map(len, requests))
         requests += requests[: self.batch]
         self.offsets = [0]
         for request in requests:
             self.offsets.append(self.offsets[-1] + len(request))
         self.requests = memoryview(b"".join(requests))
-
-    def _request(self, n: int) -> bytes:
-        body = f"message {n} ".encode().ljust(BODY_BYTES, b".")
-        box = n * BOX_STRIDE % self._boxes
-        return b"SEND b%d %d\r\n%b\r\n" % (box, BODY_BYTES, body)
 
     def start(self, connection: int) -> int:
         """Return the place in the ring where a connection's first message stands."""
@@ -80,7 +77,7 @@ class Sender:
         self.blocked: memoryview | None = None
         self._ring = ring
         self._place = place
-        self._partial_line = b""
+        self._partial = b""
 
     def fill(self, window: int) -> None:
         """Write as many requests as quota, window and socket allow."""
@@ -117,7 +114,7 @@ class Sender:
         Nothing stays behind inside OpenSSL: the buffer holds a whole record.
 
         Raises:
-            BenchError: an answer that is not ``+OK …``, or the end of the stream.
+            BenchError: an answer that is not the right one, or the end of the stream.
         """
         try:
             received = self.sock.recv(MAX_RECORD_BYTES)
@@ -125,15 +122,8 @@ class Sender:
             return
         if not received:
             raise BenchError("the server closed a connection during the run")
-        if self._partial_line or not received.endswith(b"\n"):
-            whole, newline, rest = (self._partial_line + received).rpartition(b"\n")
-            received, self._partial_line = whole + newline, rest
-        answers = received.count(b"\n")
-        right = received.count(b"\n+OK ") + received.startswith(b"+OK ")
-        if answers != right:
-            wrong = [x for x in received.splitlines() if not x.startswith(b"+OK ")]
-            raise BenchError(f"SEND was answered {wrong[0]!r}")
-        self.answered += answers
+        count, self._partial = self._ring.dialect.answers(self._partial + received)
+        self.answered += count
 
 
 class Load:
@@ -142,7 +132,7 @@ class Load:
 
     Args:
         port: TCP port on 127.0.0.1.
-        connections: how many are opened and logged in with ANON.
+        connections: how many are opened, and logged in where that is usual.
         ring: what they send.
     """
 
@@ -151,8 +141,8 @@ class Load:
         self._epoll = select.epoll()
         self._senders: dict[int, Sender] = {}
         for index in range(connections):
-            sock = connect(context, port)
-            log_in_anonymously(sock)
+            sock = connect_silently(context, port)
+            ring.dialect.enter(sock)
             sock.setblocking(False)
             self._senders[sock.fileno()] = Sender(sock, ring, ring.start(index))
             self._epoll.register(sock.fileno(), select.EPOLLIN)
@@ -168,7 +158,7 @@ class Load:
         Keep every window full for some seconds, then await the last answers.
 
         Returns:
-            The number of messages sent in this call; every one was answered +OK.
+            The number of messages sent in this call; every one was answered.
 
         Raises:
             BenchError: an answer was wrong or did not come.
@@ -216,30 +206,20 @@ class Load:
         self._epoll.close()
 
 
-@dataclass(frozen=True)
-class Case:
-    """One shape of load: connections, messages in flight on each, boxes."""
-
-    connections: int
-    window: int
-    boxes: int
-
-
-def measure(
-    port: int, server_pid: int, case: Case, seconds: float
-) -> dict[str, float | int | str]:
+def measure(given: argparse.Namespace) -> dict[str, float | int | str]:
     """
     Run one load and return its figures, as the JSON line shows them.
 
     Before the clock starts, the first connection sends one message to every box, so
     that what a box's first message costs once (``first_pass_s``) stays apart.
     """
-    load = Load(port, case.connections, Ring(case.boxes))
+    ring = Ring(DIALECTS[given.dialect], given.boxes)
+    load = Load(given.port, given.connections, ring)
     first_pass_from_s = time.perf_counter()
-    load.send_first(case.boxes)
+    load.send_first(given.boxes)
     first_pass_s = time.perf_counter() - first_pass_from_s
-    meter = Meter(server_pid)
-    figures = meter.figures(load.send_for(seconds, case.window))
+    meter = Meter(given.server_pid)
+    figures = meter.figures(load.send_for(given.seconds, given.window))
     load.close()
     return figures | {"first_pass_s": round(first_pass_s, 4), "cipher": CIPHER}
 
@@ -251,12 +231,12 @@ def main() -> int:
     parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--window", type=int, required=True)
-    parser.add_argument("--boxes", type=int, required=True)
+    parser.add_argument("--boxes", type=int, default=1)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--dialect", choices=DIALECTS, default="securerecv")
     given = parser.parse_args()
-    case = Case(given.connections, given.window, given.boxes)
     try:
-        print(json.dumps(measure(given.port, given.server_pid, case, given.seconds)))
+        print(json.dumps(measure(given)))
     except (BenchError, OSError) as error:
         print(f"bench.load: {error}", file=sys.stderr)
         return 1

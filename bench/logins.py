@@ -1,5 +1,5 @@
 """
-How long PING takes on one connection while logins queue on others.
+How many logins there are a second, and how long PING takes meanwhile.
 
 Run as a process of its own, ``python -m bench.logins``, it prints one JSON line.
 PINGs leave at fixed times, whether or not earlier ones were answered: a stall of
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import selectors
 import ssl
 import statistics
@@ -17,6 +18,8 @@ import sys
 import time
 from collections import Counter, deque
 
+from bench import bcryptrate
+from bench.servers import cpu_seconds
 from bench.tls import (
     ANSWER_TIMEOUT_S,
     MAX_RECORD_BYTES,
@@ -28,7 +31,11 @@ from bench.tls import (
 
 PASSWORD = "a long password for the bench"  # noqa: S105 - it guards nothing
 PING_EVERY_S = 0.005
-IDLE_S = 2.0
+IDLE_S = 1.0
+BCRYPT_S = 2.0
+THREADS = os.cpu_count() or 1
+"""As many as the server computes hashes in."""
+
 POLL_S = 0.1
 
 
@@ -155,17 +162,21 @@ def summary(answers_ms: list[float]) -> dict[str, float | int]:
     }
 
 
-def measure(port: int, logins: int) -> dict[str, object]:
+def measure(port: int, server_pid: int, logins: int) -> dict[str, object]:
     """
     Ping an idle server, then one with a queue of logins until all are answered.
 
+    Before and after that, bcrypt is measured by itself.
+
     Args:
         port: TCP port on 127.0.0.1.
+        server_pid: the server's process.
         logins: how many accounts log in at the same moment, one connection each.
 
     Raises:
         BenchError: a PING was refused, or answers did not come.
     """
+    bcrypt = [bcryptrate.measure(THREADS, BCRYPT_S)]
     context = client_context()
     pinger = Pinger(connect(context, port))
     ask(pinger.sock, b"PING")
@@ -185,19 +196,31 @@ def measure(port: int, logins: int) -> dict[str, object]:
         sock.sendall(f"LOGIN {name} {PASSWORD}\r\n".encode())
         watch.add(sock)
     pinger.start()
+    cpu_from_s = cpu_seconds(server_pid)
     from_s = time.perf_counter()
     while watch.outcomes.total() < logins:
         watch.step(pinger.send_due())
         if time.perf_counter() - from_s > ANSWER_TIMEOUT_S:
             raise BenchError(f"of {logins} logins were answered: {watch.outcomes}")
     queue_s = time.perf_counter() - from_s
+    cpu_s = cpu_seconds(server_pid) - cpu_from_s
     watch.await_pings()
+    pinger.sock.close()
+    for sock in waiting:
+        sock.close()
+    bcrypt.append(bcryptrate.measure(THREADS, BCRYPT_S))
+    rates, costs_ms = zip(*bcrypt, strict=True)
     return {
         "idle": idle,
         "queued": summary(pinger.answers_ms),
         "logins": logins,
         "outcomes": dict(watch.outcomes),
         "queue_s": round(queue_s, 2),
+        "logins_per_s": round(watch.outcomes["ok"] / queue_s, 3),
+        "cpu_ms_each": round(cpu_s * 1000 / logins, 1),
+        "bcrypt_per_s": round(statistics.mean(rates), 3),
+        "bcrypt_cpu_ms": round(statistics.mean(costs_ms), 1),
+        "threads": THREADS,
     }
 
 
@@ -205,6 +228,7 @@ def main() -> int:
     """Parse the command line, run, print one JSON line."""
     parser = argparse.ArgumentParser(prog="python -m bench.logins", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--logins", type=int, required=True)
     try:
         print(json.dumps(measure(**vars(parser.parse_args()))))

@@ -21,6 +21,7 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
 LOG_TAIL_LINES = 20
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+ADMIN_FOLDERS = "/usr/sbin:/usr/local/sbin"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -41,10 +42,12 @@ def cpu_seconds(pid: int) -> float:
     """
     Return the user and system CPU time of a process, all its threads, in seconds.
 
-    Source: /proc/PID/stat, fields 14 and 15, see proc(5); usually 10 ms apart.
+    That of its children that have ended is part of it.
+
+    Source: /proc/PID/stat, fields 14 to 17, see proc(5); usually 10 ms apart.
     """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
+    return sum(map(int, fields[11:15])) / CLOCK_TICKS_PER_S
 
 
 def machine_cpu_seconds() -> float:
@@ -73,6 +76,11 @@ def find_command(name: str) -> str:
     return found
 
 
+def found(name: str) -> str | None:
+    """Return the path of a program, also of those for administrators, if any."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{ADMIN_FOLDERS}")
+
+
 def announced_ports(output: str) -> dict[str, int]:
     """Return the ports a server printed at its start, by transport."""
     found = re.findall(r"\b(tcp|udp) +127\.0\.0\.1:(\d+)", output)
@@ -95,10 +103,29 @@ def running(
 
     Raises:
         ServerError: it ended, or did not print its ports within START_TIMEOUT_S; or the
-            block raised one. The end of the log is added to it.
+            block raised one.
+    """
+    with process(command, folder, log) as started:
+        yield Server(log.stem, started.pid, _await_ports(started, log, transports))
+
+
+@contextmanager
+def process(
+    command: Sequence[str], folder: Path, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    Run a program for the length of a ``with`` block.
+
+    Args:
+        command: what to start.
+        folder: its working directory.
+        log: the file that takes its output.
+
+    Raises:
+        ServerError: the block raised one. The end of the log is added to it.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -106,13 +133,13 @@ def running(
             cwd=folder,
         )
     try:
-        yield Server(log.stem, process.pid, _await_ports(process, log, transports))
+        yield started
     except ServerError as error:
         tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         said = "\n".join([f"{error}", f"-- the end of {log.name}:", *tail])
         raise ServerError(said) from None
     finally:
-        _stop(process)
+        _stop(started)
 
 
 def _await_ports(
@@ -137,12 +164,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def securerecv(data: Path) -> Iterator[Server]:
-    """Run the server under test as a user would, with its defaults."""
+def securerecv(data: Path, *options: str) -> Iterator[Server]:
+    """
+    Run the server under test as a user would.
+
+    Args:
+        data: its folder; the log goes beside it.
+        options: beside the defaults.
+    """
     command = [find_command("twistd"), "-n", "--pidfile=", "securerecv"]
     command += ["--port", "0", "--interface", "127.0.0.1"]
-    command += ["--data", str(data)]
-    log = data.parent / "securerecv.log"
+    command += ["--data", str(data), *options]
+    log = data.parent / f"securerecv-{data.name}.log"
     with running(command, data.parent, log, {"tcp", "udp"}) as server:
         yield server
 
@@ -152,6 +185,15 @@ def sink(folder: Path) -> Iterator[Server]:
     """Run the ceiling server, its output in ``sink.log`` of the folder."""
     command = [sys.executable, "-m", "bench.sink"]
     with running(command, REPOSITORY, folder / "sink.log", {"tcp"}) as server:
+        yield server
+
+
+@contextmanager
+def durable_sink(folder: Path) -> Iterator[Server]:
+    """Run the ceiling server that appends to a file of the folder."""
+    command = [sys.executable, "-m", "bench.sink", "--file", str(folder / "journal")]
+    log = folder / "durable-sink.log"
+    with running(command, REPOSITORY, log, {"tcp"}) as server:
         yield server
 
 

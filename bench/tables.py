@@ -1,4 +1,4 @@
-"""Prints the figures."""
+"""Makes tables of the figures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from rich import box
-from rich.table import Table
+from bench.sealedload import FRESH_PER_S
+from bench.sheets import Cell, Sheet, Spread
+from bench.turns import Result
+from securerecv.wire.openings import MAX_SHARE, MAX_SHARE_PER_ADDRESS, OPENING_COST_S
 
-from bench.messages import Result
+Runs = Sequence[dict[str, Any]]
 
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Return the median; if there are several, the lowest and highest under it."""
-    middle = format(median(values), form)
-    if len(values) == 1:
-        return middle
-    return f"{middle}\n{min(values):{form}}\n{max(values):{form}}"
+NOT_INSTALLED = "not installed"
+CPU_WORDS = "CPU: user and system time of the server for each message."
+GENERATOR_WORDS = "Cores: how many the server and the load generator used."
 
 
-def column(runs: Sequence[dict[str, Any]], figure: str, form: str) -> str:
-    """Return the spread of one figure of some runs."""
-    return spread([run[figure] for run in runs], form)
+def column(runs: Runs, figure: str, form: str) -> Spread:
+    """Return one figure of some runs."""
+    return Spread([run[figure] for run in runs], form)
 
 
-def middle(runs: Sequence[dict[str, Any]], figure: str) -> float:
+def middle(runs: Runs, figure: str) -> float:
     """Return the median of one figure of some runs."""
     return float(median(run[figure] for run in runs))
 
@@ -35,64 +33,219 @@ def how_many(runs: int) -> str:
     return f"Median, lowest and highest of {runs} runs" if runs > 1 else "One run"
 
 
-def messages_table(results: Sequence[Result], seconds: float) -> Table:
-    """Return the table of acknowledged messages per second."""
-    every_run = [run for result in results for run in result.ours + result.sink]
-    others = spread([run["others_busy"] for run in every_run], ".2f").split()
-    runs = len(results[0].ours)
-    table = Table(
-        title="Acknowledged, durable 100-byte messages over TLS 1.3, AES-256-GCM",
-        caption=(
-            f"{how_many(runs)} of {seconds:g} s, ours and the sink in turn.\n"
-            "The sink stores nothing. CPU: user and system time per message.\n"
-            "Generator: cores it used, ours / sink; all other programs used\n"
-            f"{others[0]} ({others[1]} to {others[-1]}). First: one "
-            "message into each box, before the clock starts."
+def _ratio(result: Result, name: str) -> Spread:
+    return Spread(result.ratios(name), ".2f")
+
+
+def _others(results: Sequence[Result]) -> str:
+    every_run = [
+        run for result in results for runs in result.runs.values() for run in runs
+    ]
+    low, high = (f(run["others_busy"] for run in every_run) for f in (min, max))
+    return f"All other programs used {low:.2f} to {high:.2f} cores meanwhile."
+
+
+def _runs(results: Sequence[Result]) -> int:
+    return len(next(iter(results[0].runs.values())))
+
+
+def messages_sheet(
+    title: str, shape: str, results: Sequence[Result], notes: Sequence[str]
+) -> Sheet:
+    """
+    Return the table of acknowledged messages per second.
+
+    Args:
+        title: what they are.
+        shape: what the names of the cases say.
+        results: a row for each and each of its servers.
+        notes: on the servers.
+    """
+    sheet = Sheet(
+        title,
+        (shape, "server", "msgs/s", "ours/it", "CPU µs", "cores"),
+        (
+            f"{how_many(_runs(results))}, all in turn. {CPU_WORDS}",
+            GENERATOR_WORDS,
+            *notes,
+            _others(results),
         ),
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
+        words=2,
     )
-    table.add_column("conns x\nwindow", no_wrap=True)
-    for title in ("boxes", "ours\nmsgs/s", "sink\nmsgs/s", "ratio", "ours\nCPU µs"):
-        table.add_column(title, justify="right")
-    for title in ("sink\nCPU µs", "generator\ncores", "first\nms"):
-        table.add_column(title, justify="right")
     for result in results:
-        case, ours, sink = result.case, result.ours, result.sink
-        limited = "\nTHE LIMIT" if result.limited_by_generator else ""
-        busy = [f"{middle(runs, 'generator_busy'):.2f}" for runs in (ours, sink)]
-        table.add_row(
-            f"{case.connections} x {case.window}",
-            f"{case.boxes:,}",
-            column(ours, "messages_per_s", ",.0f"),
-            column(sink, "messages_per_s", ",.0f"),
-            spread(result.ratios, ".2f"),
-            column(ours, "server_cpu_us", ".1f"),
-            column(sink, "server_cpu_us", ".1f"),
-            "/".join(busy) + limited,
-            f"{ours[0]['first_pass_s'] * 1000:,.0f}",
-        )
-    return table
+        for index, (name, runs) in enumerate(result.runs.items()):
+            case = "" if index else result.case.name
+            if not runs:
+                sheet.rows.append((case, name, NOT_INSTALLED, "", "", ""))
+                continue
+            busy = f"{middle(runs, 'server_busy'):.2f}/"
+            busy += f"{middle(runs, 'generator_busy'):.2f}"
+            limit = " (limit)" if result.was_limited_by_generator(name) else ""
+            sheet.rows.append(
+                (
+                    case,
+                    name,
+                    column(runs, "messages_per_s", ",.0f"),
+                    "" if name.startswith("ours") else _ratio(result, name),
+                    column(runs, "server_cpu_us", ".1f"),
+                    busy + limit,
+                )
+            )
+    return sheet
 
 
-def logins_table(figures: dict[str, Any]) -> Table:
-    """Return the table of PING's answer times."""
-    answered = ", ".join(f"{n} {what}" for what, n in figures["outcomes"].items())
-    table = Table(
-        title="Answer time of PING on one connection",
-        caption=(
-            f"The {figures['logins']} logins were answered ({answered}) within "
-            f"{figures['queue_s']:.1f} s."
+def tls_sheet(results: Sequence[Result]) -> Sheet:
+    """Return the table of messages over TLS."""
+    return messages_sheet(
+        "Messages of 100 bytes over TLS 1.3, answered",
+        "connections x\nin flight",
+        results,
+        (
+            "Ours are durable, sealed to the owner, and in the box when answered.",
+            "Sinks: bare servers on the same transport; one appends to a file, with one",
+            "fdatasync for all that came during the last one, the other keeps nothing.",
         ),
-        box=box.SIMPLE_HEAD,
     )
-    table.add_column("meanwhile")
-    for title in ("PINGs", "median ms", "p99 ms", "max ms"):
-        table.add_column(title, justify="right")
-    rows = {"idle": "nothing else", "queued": f"{figures['logins']} logins queued"}
-    for key, words in rows.items():
-        row = figures[key]
-        times = [f"{row[k]:.2f}" for k in ("median_ms", "p99_ms", "max_ms")]
-        table.add_row(words, f"{row['pings']:,}", *times)
-    return table
+
+
+def dtls_sheet(results: Sequence[Result]) -> Sheet:
+    """Return the table of messages over DTLS."""
+    resent = sum(run["resent"] for r in results for run in next(iter(r.runs.values())))
+    return messages_sheet(
+        "Messages of 100 bytes over DTLS 1.2, answered when durable",
+        "peers x\nin flight",
+        results,
+        (
+            "Loops: bare sockets that decrypt, encrypt an answer and keep nothing; the",
+            "batched one with UDP_GRO and UDP_SEGMENT.",
+            f"{resent} of our requests were sent again.",
+        ),
+    )
+
+
+def sealed_sheet(results: Sequence[Result]) -> Sheet:
+    """Return the table of sealed datagrams under one ``enc``."""
+    lost = sum(run["lost"] for r in results for run in next(iter(r.runs.values())))
+    return messages_sheet(
+        "Messages of 100 bytes in sealed datagrams, one enc, answered when durable",
+        "encs x\nin flight",
+        results,
+        (
+            "Loops: bare sockets that answer and neither open nor keep anything; the",
+            "batched one with UDP_GRO and UDP_SEGMENT.",
+            f"{lost} of our datagrams were lost.",
+        ),
+    )
+
+
+def openings_sheet(fresh: Result, costs: dict[str, Any]) -> Sheet:
+    """
+    Return the table of sealed datagrams that each have an ``enc`` of their own.
+
+    Args:
+        fresh: our runs.
+        costs: of one opening, as bench.openings gives them.
+    """
+    (runs,) = fresh.runs.values()
+    sent = median(run["sent"] / run["elapsed_s"] for run in runs)
+    one = MAX_SHARE_PER_ADDRESS / OPENING_COST_S
+    every = MAX_SHARE / OPENING_COST_S
+    return Sheet(
+        "Sealed datagrams with a fresh enc each, from one address",
+        (
+            "sent/s",
+            "answered/s",
+            "server\ncores",
+            "bare µs\nfresh enc",
+            "bare µs\nsame enc",
+            "bare µs\nHPKE alone",
+        ),
+        (
+            f"{how_many(len(runs))}, {FRESH_PER_S:,} sent a second.",
+            f"The budget for public-key work lets one address open {one:,.0f} a second",
+            f"(and a burst after a pause), all together {every:,.0f}.",
+            "Bare: CPU of one opening, without network and store.",
+        ),
+        words=0,
+        rows=[
+            (
+                f"{sent:,.0f}",
+                column(runs, "messages_per_s", ",.0f"),
+                f"{middle(runs, 'server_busy'):.2f}",
+                f"{costs['fresh_enc_us']:,.0f}",
+                f"{costs['same_enc_us']:.1f}",
+                f"{costs['decapsulate_us']:,.0f}",
+            )
+        ],
+    )
+
+
+def logins_sheets(runs: Runs) -> list[Sheet]:
+    """Return the tables of logins, and of PING's answer times meanwhile."""
+    logins = runs[0]["logins"]
+    outcomes = {what for run in runs for what in run["outcomes"]}
+    rates = Sheet(
+        "Logins",
+        ("", "a second", "logins/it", "CPU ms each"),
+        (
+            f"{how_many(len(runs))} of {logins} logins, all sent at once.",
+            f"bcrypt: before and after, by itself in {runs[0]['threads']} threads, as",
+            "many as the server's.",
+            f"Answers were: {', '.join(sorted(outcomes))}.",
+        ),
+        rows=[
+            (
+                "logins",
+                column(runs, "logins_per_s", ".2f"),
+                "",
+                column(runs, "cpu_ms_each", ".0f"),
+            ),
+            (
+                "bcrypt alone",
+                column(runs, "bcrypt_per_s", ".2f"),
+                Spread(
+                    [run["logins_per_s"] / run["bcrypt_per_s"] for run in runs], ".2f"
+                ),
+                column(runs, "bcrypt_cpu_ms", ".0f"),
+            ),
+        ],
+    )
+    pings = Sheet(
+        "Answer time of PING on one connection, ms",
+        ("meanwhile", "PINGs", "median", "p99", "longest"),
+        ("PINGs leave every 5 ms, whether or not earlier ones were answered.",),
+    )
+    for key, words in (("idle", "nothing else"), ("queued", f"{logins} logins")):
+        rows: Runs = [run[key] for run in runs]
+        times: list[Cell] = [
+            column(rows, f"{name}_ms", ".2f") for name in ("median", "p99", "max")
+        ]
+        pings.rows.append((words, f"{sum(row['pings'] for row in rows):,}", *times))
+    return [rates, pings]
+
+
+def memory_sheet(result: Result) -> Sheet:
+    """Return the table of what idle connections keep in memory."""
+    sheet = Sheet(
+        "Memory of an idle TLS connection",
+        ("server", "KiB each", "ours/it", "server alone\nKiB", "connects/s"),
+        (
+            f"{how_many(_runs([result]))}, each on a server newly started.",
+            f"Resident memory before and after {result.case.name} connections, each",
+            "logged in (ours: with ANON) and with one message sent; opened one by one.",
+        ),
+    )
+    for index, (name, runs) in enumerate(result.runs.items()):
+        if not runs:
+            sheet.rows.append((name, NOT_INSTALLED, "", "", ""))
+            continue
+        sheet.rows.append(
+            (
+                name,
+                column(runs, "kib_each", ".1f"),
+                _ratio(result, name) if index else "",
+                f"{middle(runs, 'kib_before'):,.0f}",
+                column(runs, "connects_per_s", ",.0f"),
+            )
+        )
+    return sheet

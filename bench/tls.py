@@ -31,15 +31,51 @@ def connect(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
         BenchError: another cipher was agreed, or the greeting is none.
         OSError: the connection failed or stayed silent.
     """
+    connection = connect_silently(context, port)
+    read_greeting(connection)
+    return connection
+
+
+def connect_silently(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
+    """
+    Open a blocking connection to 127.0.0.1.
+
+    Raises:
+        BenchError: another cipher was agreed.
+        OSError: the connection failed.
+    """
     raw = socket.create_connection(("127.0.0.1", port), ANSWER_TIMEOUT_S)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection = context.wrap_socket(raw)
     agreed = connection.cipher()
     if agreed is None or agreed[0] != CIPHER:
         raise BenchError(f"agreed on {agreed}, not on {CIPHER}")
-    if not connection.recv(MAX_RECORD_BYTES).startswith(b"* "):
-        raise BenchError("the server did not greet")
     return connection
+
+
+def read_some(connection: ssl.SSLSocket) -> bytes:
+    """
+    Wait for something, and return it.
+
+    Raises:
+        BenchError: the server closed the connection.
+        OSError: it stayed silent.
+    """
+    received = connection.recv(MAX_RECORD_BYTES)
+    if not received:
+        raise BenchError("the server closed the connection")
+    return received
+
+
+def read_greeting(connection: ssl.SSLSocket) -> None:
+    """
+    Read the start of the greeting.
+
+    Raises:
+        BenchError: it is none.
+    """
+    if not read_some(connection).startswith(b"* "):
+        raise BenchError("the server did not greet")
 
 
 def ask(connection: ssl.SSLSocket, request: bytes) -> bytes:
