@@ -102,8 +102,8 @@ def tls_sheet(results: Sequence[Result]) -> Sheet:
         results,
         (
             "Ours are durable, sealed to the owner, and in the box when answered.",
-            "Sinks: bare servers on the same transport; one appends to a file, with one",
-            "fdatasync for all that came during the last one, the other keeps nothing.",
+            "Sinks: bare servers on the same transport; one appends to a file, and has",
+            "one fdatasync for all that came during the last; the other keeps nothing.",
         ),
     )
 
