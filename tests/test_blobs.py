@@ -16,8 +16,8 @@ from securerecv.vault.filereader import FileReader
 from securerecv.vault.filewriter import FileWriter, Progress
 from securerecv.vault.segments import (
     SEALED_SEGMENT_BYTES,
+    SEALING_BYTES,
     SEGMENT_BYTES,
-    TAG_BYTES,
     new_file_key,
 )
 from tests.vaults import contents_of
@@ -79,7 +79,7 @@ class ContentTests(SynchronousTestCase):
             self.assertEqual(self.read_all(size), content)
             self.assertEqual(
                 self.path.stat().st_size,
-                size + TAG_BYTES * max(1, -(-size // SEGMENT_BYTES)),
+                size + SEALING_BYTES * max(1, -(-size // SEGMENT_BYTES)),
             )
             self.blobs.delete(FILE_ID)
 
@@ -287,7 +287,7 @@ class FolderTests(SynchronousTestCase):
         (self.folder / "note.txt").write_bytes(b"")
         (self.folder / "place.new").write_bytes(b"")
         self.assertEqual(blobs.ids(), {FILE_ID, FILE_ID[::-1]})
-        self.assertEqual(blobs.size(FILE_ID), 1 + TAG_BYTES)
+        self.assertEqual(blobs.size(FILE_ID), 1 + SEALING_BYTES)
         blobs.delete(FILE_ID)
         blobs.delete(FILE_ID)
         self.assertEqual(blobs.ids(), {FILE_ID[::-1]})

@@ -19,7 +19,7 @@ from securerecv.vault import files
 from securerecv.vault.filekeys import FileKeys, open_as_owner
 from securerecv.vault.files import StoredFile
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
-from securerecv.vault.segments import SEALED_SEGMENT_BYTES, SEGMENT_BYTES
+from securerecv.vault.segments import SALT_BYTES, SEALED_SEGMENT_BYTES, SEGMENT_BYTES
 from tests.filekeeping import CLEAN, FILE_KEY, HELD, INFECTED, FileTests
 from tests.test_at_rest import found
 from tests.vaults import NAME_KEY, OnSqlite, contents_of
@@ -157,7 +157,8 @@ class DiskTests(OnSqlite, FileTests, SynchronousTestCase):
     def opens(self, key: bytes, stored: StoredFile, segment: bytes) -> bool:
         """Try bytes as the file's key."""
         try:
-            AESGCM(key).decrypt(bytes(12), segment[:SEALED_SEGMENT_BYTES], stored.id)
+            nonce = segment[:SALT_BYTES] + bytes(5)
+            AESGCM(key).decrypt(nonce, segment[SALT_BYTES:], stored.id)
         except InvalidTag:
             return False
         return True
@@ -170,7 +171,7 @@ class DiskTests(OnSqlite, FileTests, SynchronousTestCase):
         self.assertEqual(self.blob_ids(), set())
         tried = 0
         # Another that is sealed under the same key is quicker to try.
-        small = AESGCM(key).encrypt(b"\0" * 12, b"x", stored.id)
+        small = bytes(SALT_BYTES) + AESGCM(key).encrypt(bytes(12), b"x", stored.id)
         self.assertTrue(self.opens(key, stored, small))
         for candidate in self.candidates():
             self.assertFalse(self.opens(candidate, stored, small))

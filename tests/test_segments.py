@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import MisuseError, StorageError
 from securerecv.vault.segments import (
+    SALT_BYTES,
     SEALED_SEGMENT_BYTES,
+    SEALING_BYTES,
     SEGMENT_BYTES,
-    TAG_BYTES,
     Layout,
     SegmentCipher,
     new_file_key,
@@ -66,7 +67,7 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual([layout.length(n) for n in numbers], lengths)
             last = [False] * (len(lengths) - 1) + [True]
             self.assertEqual([layout.is_last(n) for n in numbers], last)
-            self.assertEqual(layout.sealed_size, size + TAG_BYTES * len(lengths))
+            self.assertEqual(layout.sealed_size, size + SEALING_BYTES * len(lengths))
 
     def test_no_such_segment(self) -> None:
         """There is nothing before the first and behind the last."""
@@ -83,13 +84,13 @@ class LayoutTests(SynchronousTestCase):
             (whole - 1, 0),
             (whole, 1),
             (2 * whole, 2),
-            (2 * whole + 5 + TAG_BYTES - 1, 2),
-            (2 * whole + 5 + TAG_BYTES, 3),
+            (2 * whole + 5 + SEALING_BYTES - 1, 2),
+            (2 * whole + 5 + SEALING_BYTES, 3),
             (9 * whole, 3),
         ):
             self.assertEqual(layout.whole_segments(sealed_bytes), segments)
-        self.assertEqual(Layout(0).whole_segments(TAG_BYTES - 1), 0)
-        self.assertEqual(Layout(0).whole_segments(TAG_BYTES), 1)
+        self.assertEqual(Layout(0).whole_segments(SEALING_BYTES - 1), 0)
+        self.assertEqual(Layout(0).whole_segments(SEALING_BYTES), 1)
 
     @given(st.integers(0, 5 * SEGMENT_BYTES))
     def test_any_size(self, size: int) -> None:
@@ -119,10 +120,24 @@ class SegmentTests(SynchronousTestCase):
         """It is AES-256-GCM with the nonce and the id that the protocol says."""
         content = secrets.token_bytes(SEGMENT_BYTES + 3)
         cipher = AESGCM(self.key)
-        first = cipher.encrypt(bytes(12), content[:SEGMENT_BYTES], FILE_ID)
-        nonce = bytes(10) + b"\x01\x01"
-        second = cipher.encrypt(nonce, content[SEGMENT_BYTES:], FILE_ID)
-        self.assertEqual(seal(self.key, content), [first, second])
+        first, second = seal(self.key, content)
+        for sealed, rest_of_nonce, plaintext in (
+            (first, bytes(5), content[:SEGMENT_BYTES]),
+            (second, b"\0\0\0\x01\x01", content[SEGMENT_BYTES:]),
+        ):
+            salt = sealed[:SALT_BYTES]
+            ciphertext = cipher.encrypt(salt + rest_of_nonce, plaintext, FILE_ID)
+            self.assertEqual(sealed, salt + ciphertext)
+
+    def test_sealed_again(self) -> None:
+        """One segment sealed from other bytes has another nonce: nothing is shared."""
+        key = self.key
+        (first,), (second,) = seal(key, b"the heron"), seal(key, b"the egret")
+        self.assertNotEqual(first[:SALT_BYTES], second[:SALT_BYTES])
+        # Under one nonce the plaintexts' common beginning would show.
+        common = slice(SALT_BYTES, SALT_BYTES + 4)
+        self.assertNotEqual(first[common], second[common])
+        self.assertEqual(open_all(key, [second], 9), b"the egret")
 
     def assert_damaged(
         self, segments: list[bytes], size: int, file_id: bytes = FILE_ID

@@ -18,7 +18,7 @@ from securerecv.vault.keyring import check_folder, prepare_folder, write_private
 from securerecv.vault.segments import (
     FILE_ID_BYTES,
     SEALED_SEGMENT_BYTES,
-    TAG_BYTES,
+    SEALING_BYTES,
     Layout,
     Readable,
 )
@@ -102,7 +102,7 @@ class Blob:
             What was read, in ``place``; it may be too short, if the file was
             damaged.
         """
-        view = memoryview(place)[: self._layout.length(number) + TAG_BYTES]
+        view = memoryview(place)[: self._layout.length(number) + SEALING_BYTES]
         offset = number * SEALED_SEGMENT_BYTES
         at = 0
         with _translated():

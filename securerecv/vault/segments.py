@@ -3,9 +3,12 @@ File encryption: segments of 1 MiB that can be opened one by one.
 
 The STREAM construction (Hoang, Reyhanitabar, Rogaway and Vizár, "Online
 authenticated-encryption and its nonce-reuse misuse-resistance", CRYPTO 2015), as
-age uses it: the nonce of a segment is its number and whether it is the last.  So
-segments cannot be changed, left out, doubled or put in another order, and a file
+Tink uses it: in the nonce of a segment are its number and whether it is the last.
+So segments cannot be changed, left out, doubled or put in another order, and a file
 cannot be cut short, without its opening failing.
+
+The rest of the nonce is random, and stored in front of the segment: one that was cut
+off on disk is sealed once more when the sender goes on, maybe from other bytes.
 """
 
 import secrets
@@ -19,12 +22,16 @@ from securerecv.errors import MisuseError, StorageError
 SEGMENT_BYTES = 1024 * 1024
 """Plaintext of every segment but the last, which may have less."""
 
+SALT_BYTES = 7
 TAG_BYTES = 16
-SEALED_SEGMENT_BYTES = SEGMENT_BYTES + TAG_BYTES
+SEALING_BYTES = SALT_BYTES + TAG_BYTES
+"""By which a sealed segment is longer than its plaintext."""
+
+SEALED_SEGMENT_BYTES = SEGMENT_BYTES + SEALING_BYTES
 FILE_KEY_BYTES = 32
 FILE_ID_BYTES = 8
 
-_NUMBER_BYTES = 11
+_NUMBER_BYTES = 4
 
 Writable = bytearray | memoryview
 Readable = bytes | bytearray | memoryview
@@ -54,7 +61,7 @@ class Layout:
     @property
     def sealed_size(self) -> int:
         """Bytes of all sealed segments."""
-        return self.size + self.segments * TAG_BYTES
+        return self.size + self.segments * SEALING_BYTES
 
     def length(self, number: int) -> int:
         """
@@ -100,24 +107,26 @@ class SegmentCipher:
         Args:
             number: of the segment, from 0.
             plaintext: as many bytes as the segment has.
-            sealed: where ciphertext and tag are put, from its beginning on.
+            sealed: where salt, ciphertext and tag are put, from its beginning on.
 
         Returns:
-            How many bytes were put there: 16 more than the plaintext has.
+            How many bytes were put there: `SEALING_BYTES` more than the plaintext
+            has.
 
         Raises:
             MisuseError: there is no such segment, or it has another length.
         """
-        size = self._check_length(number, len(plaintext)) + TAG_BYTES
-        with memoryview(sealed)[:size] as place:
-            # The key is of this file alone, and a segment is sealed once.  Only
-            # where a crash cut it off on disk is it sealed once more when the
-            # sender goes on: from the same bytes, so into the same ciphertext.  A
-            # sender who lies about them gains nothing: both plaintexts are the
-            # sender's own, and unless the second is what was announced, file and
-            # key are destroyed.
-            return self._cipher.encrypt_into(
-                self._nonce(number), plaintext, self._file_id, place
+        size = self._check_length(number, len(plaintext)) + SEALING_BYTES
+        # The key is of this file alone, so nonces with different numbers never
+        # meet.  Where a crash or a full disk has cut a segment off, the same number
+        # is sealed once more, and the sender may say something else this time: only
+        # then does it count that the salt is new, and that it is the same as
+        # before has a probability of 2**-56.
+        salt = secrets.token_bytes(SALT_BYTES)
+        sealed[:SALT_BYTES] = salt
+        with memoryview(sealed)[SALT_BYTES:size] as place:
+            return SALT_BYTES + self._cipher.encrypt_into(
+                self._nonce(salt, number), plaintext, self._file_id, place
             )
 
     def open_into(self, number: int, sealed: Readable, plaintext: Writable) -> int:
@@ -126,7 +135,7 @@ class SegmentCipher:
 
         Args:
             number: of the segment, from 0.
-            sealed: ciphertext and tag.
+            sealed: salt, ciphertext and tag.
             plaintext: where the plaintext is put, from its beginning on.
 
         Returns:
@@ -136,12 +145,16 @@ class SegmentCipher:
             StorageError: it was changed, moved, or cut short on disk.
         """
         size = self._layout.length(number)
-        if len(sealed) != size + TAG_BYTES:
+        if len(sealed) != size + SEALING_BYTES:
             raise _damaged()
-        with memoryview(plaintext)[:size] as place:
+        salt = bytes(sealed[:SALT_BYTES])
+        with (
+            memoryview(plaintext)[:size] as place,
+            memoryview(sealed)[SALT_BYTES:] as ciphertext,
+        ):
             try:
                 return self._cipher.decrypt_into(
-                    self._nonce(number), sealed, self._file_id, place
+                    self._nonce(salt, number), ciphertext, self._file_id, place
                 )
             except InvalidTag:
                 raise _damaged() from None
@@ -151,9 +164,9 @@ class SegmentCipher:
             raise MisuseError(f"segment {number} does not have {size} bytes")
         return size
 
-    def _nonce(self, number: int) -> bytes:
+    def _nonce(self, salt: bytes, number: int) -> bytes:
         last = self._layout.is_last(number)
-        return number.to_bytes(_NUMBER_BYTES) + bytes([last])
+        return salt + number.to_bytes(_NUMBER_BYTES) + bytes([last])
 
 
 def _damaged() -> StorageError:
