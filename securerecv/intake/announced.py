@@ -19,6 +19,7 @@ class Announced:
         address: where the sender is, for limits.
         is_anonymous: the sender has no account.
         details: what was said of it, and the key that it gets if it is new.
+        number: higher than that of those announced before.
     """
 
     account: Account
@@ -26,6 +27,7 @@ class Announced:
     address: str
     is_anonymous: bool
     details: FileDetails
+    number: int
 
 
 @define(eq=False)
@@ -37,6 +39,7 @@ class Place:
         address: where the sender is.
         identity: of the file.
         size: bytes of the whole content.
+        number: of the announcement.
         upload: once it has begun.
         details: what is known of the file then.
         is_over: nothing is written for it any more.
@@ -45,6 +48,7 @@ class Place:
     address: str
     identity: bytes
     size: int
+    number: int
     upload: FileUpload | None = None
     details: FileDetails | None = None
     is_over: bool = False

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from attrs import frozen
@@ -111,6 +112,7 @@ class KeptFiles:
         self._scanner = scanner
         self._reactor = reactor
         self._rules = rules
+        self._numbers = count()
         self._threads = ThreadPool(0, THREADS, "securerecv-files")
         verdicts = Verdicts(store, blobs, keys, self._run, announce, reactor.seconds)
         self._scans = Scans(store, blobs, keys, scanner, self._run, verdicts, reactor)
@@ -196,6 +198,7 @@ class KeptFiles:
             words = f"a file has at most {self._rules.max_file} bytes here"
             raise PeerError(ErrorCode.TOO_LARGE, words)
         name = file_name(name)
+        number = next(self._numbers)
         owner, account = yield self._recipient(to)
         is_user = sender.standing is Standing.USER
         details = FileDetails(
@@ -208,7 +211,7 @@ class KeptFiles:
             name=name,
         )
         sent_by = f"user {sender.name}" if is_user else f"address {address}"
-        announced = Announced(account, sent_by, address, not is_user, details)
+        announced = Announced(account, sent_by, address, not is_user, details, number)
         upload: Upload = yield self._reception.take(announced)
         return upload
 

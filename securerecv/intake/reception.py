@@ -119,7 +119,8 @@ class Reception:
             announced.account.lookup, announced.sent_by, announced.details
         )
         self._turnstile.enter(announced.address)
-        place = Place(announced.address, identity, announced.details.size)
+        size = announced.details.size
+        place = Place(announced.address, identity, size, announced.number)
         self._places.add(place)
         stored: StoredFile | None = None
         try:
@@ -188,6 +189,9 @@ class Reception:
         if before is not None:
             if before.upload is not None and before.upload.is_finishing:
                 return
+            if before.number > place.number:
+                # The store may answer in another order than it was asked.
+                raise _superseded()
             self._newest[file_id] = place
             if before.upload is not None:
                 before.upload.fail(_superseded())
