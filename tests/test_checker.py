@@ -120,10 +120,11 @@ class CheckerTests(TestCase):
         for name in ("alice", "carol", "../etc"):
             times = []
             for _ in range(3):
-                began = time.perf_counter()
+                # Of the processor, which others may be using too.
+                began = time.process_time()
                 asked = checker.requestAvatarId(credentials(name, "wrong"))
                 await self.assertFailure(asked, UnauthorizedLogin)
-                times.append(time.perf_counter() - began)
+                times.append(time.process_time() - began)
             spent[name] = min(times)
         for name in ("carol", "../etc"):
             self.assertGreater(spent[name], 0.6 * spent["alice"])
