@@ -21,6 +21,7 @@ from twisted.test.iosim import FakeTransport, IOPump
 from twisted.test.iosim import connect as join
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from securerecv import client as client_package
 from securerecv.client.address import ServerAddress
 from securerecv.client.channel import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S
 from securerecv.client.client import Client
@@ -765,3 +766,13 @@ class UnreachableTests(TestCase):
         network.advance(0.2)
         failure = self.failureResultOf(connecting, UnreachableError)
         self.assertIn("no answer within 15 seconds", str(failure.value))
+
+
+class ExportTests(SynchronousTestCase):
+    """What programs import from the package."""
+
+    def test_exports(self) -> None:
+        """Everything that is promised is there, and nothing else is made up."""
+        for name in client_package.__all__:
+            self.assertIsNotNone(getattr(client_package, name))
+        self.assertRaises(AttributeError, getattr, client_package, "nobody")

@@ -18,6 +18,9 @@ Everything returns a Deferred, which may be awaited::
 datagram.  All that programs need can be imported from here.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from securerecv.client.address import ServerAddress
 from securerecv.client.client import Client
 from securerecv.client.connect import connect
@@ -28,11 +31,13 @@ from securerecv.client.errors import (
     UntrustedServerError,
 )
 from securerecv.client.knownservers import KnownServers
-from securerecv.client.sealed import send_sealed
 from securerecv.client.trust import Trust, only
 from securerecv.errors import ErrorCode, PeerError
-from securerecv.wire.hpke import Psk
 from securerecv.wire.lines import Message
+
+if TYPE_CHECKING:
+    from securerecv.client.sealed import send_sealed
+    from securerecv.wire.hpke import Psk
 
 __all__ = [
     "Client",
@@ -51,3 +56,15 @@ __all__ = [
     "only",
     "send_sealed",
 ]
+
+# HPKE takes as long to import as all the rest, and most programs hold conversations.
+_IMPORTED_ON_USE = {
+    "Psk": "securerecv.wire.hpke",
+    "send_sealed": "securerecv.client.sealed",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _IMPORTED_ON_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_IMPORTED_ON_USE[name]), name)
