@@ -101,6 +101,11 @@ class Program:
         return "".join(self._printed)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended."""
         return self._process.returncode
