@@ -16,7 +16,7 @@ from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
-from tests.lanekit import ACK, CLOSE, DATA, LANE_ID, SECRET, Direction, ack_text
+from tests.lanekit import ACK, CLOSE, DATA, LANE_ID, PROBE, SECRET, Direction, ack_text
 
 PEER = ("192.0.2.1", 7)
 SIZE = 1_000_000
@@ -164,6 +164,19 @@ class StuckTests(ReceivingCase):
             lane.received([self.data.seal(DATA, number, b"x", number)], PEER)
         self.clock.pump([1.0] * 2)
         self.assertEqual(self.overs, [None])
+
+    def test_stays_behind_the_end(self) -> None:
+        """Who goes on and on when all is there, to hold a place, loses it."""
+        lane = self.begin(1)
+        lane.received([self.data.seal(DATA, 0, b"x", 0)], PEER)
+        self.assertEqual(self.completions, 1)
+        for number in range(1, int(PROGRESS_S + IDLE_TIMEOUT_S)):
+            if number <= PROGRESS_S:
+                self.assertEqual(self.overs, [])
+            self.clock.advance(1.0)
+            lane.received([self.data.seal(PROBE, number, b"")], PEER)
+        self.assertEqual((self.overs, self.completions), ([None], 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_busy_writer(self) -> None:
         """That it is this side which is slow is held against nobody."""

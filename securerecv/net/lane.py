@@ -164,7 +164,8 @@ class ReceivingLane(Lane):
     """
     Receives a file.
 
-    It lives on when the file is there, until the sender has heard so.
+    It lives on when the file is there, until the sender has heard so, or has had
+    `PROGRESS_S` to hear it.
 
     Args:
         end: knows the protocol.
@@ -192,9 +193,7 @@ class ReceivingLane(Lane):
         self._is_complete = False
 
     def _progress(self) -> int | None:
-        if self._is_waiting or self._is_complete:
-            return None
-        return self._receiver.contiguous
+        return None if self._is_waiting else self._receiver.contiguous
 
     @property
     def _is_draining(self) -> bool:
@@ -217,6 +216,7 @@ class ReceivingLane(Lane):
                 busy.addCallbacks(self._taken, self._fail, callbackArgs=(len(piece),))
         if receiver.is_used_up and not self._is_complete:
             self._is_complete = True
+            self._moved_at = self._clock.seconds()
             self._complete()
 
     def _taken(self, _: object, count: int) -> None:
