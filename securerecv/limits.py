@@ -108,6 +108,8 @@ MAX_FILES_PER_BOX = 100
 
 MAX_UPLOADS = 64
 MAX_UPLOADS_PER_ADDRESS = 16
+"""Of both, anonymous senders may have half."""
+
 MAX_DOWNLOADS = 64
 MAX_DOWNLOADS_PER_ADDRESS = 16
 """Each holds up to 2 MiB of a file in memory."""

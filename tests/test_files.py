@@ -384,6 +384,21 @@ class UploadTests(FileTests):
         self.reactor.wait(uploads[0].finish())
         self.put(b"x", **elsewhere)
 
+    def test_anonymous_leave_room(self) -> None:
+        """Anonymous senders can take half of the places, and half of an address's."""
+        half = MAX_UPLOADS_PER_ADDRESS // 2
+        uploads = [
+            self.put(b"x", name=str(number), address=f"192.0.2.{number // half}")
+            for number in range(MAX_UPLOADS // 2)
+        ]
+        for address in ("192.0.2.0", "192.0.2.99"):
+            more: dict[str, Any] = {"name": "more", "address": address}
+            self.assert_refused(self.putting(b"x", **more), ErrorCode.BUSY)
+        self.put(b"x", sender=self.bob, address="192.0.2.0")
+        uploads[-1].abandon()
+        self.until(lambda: len(self.files._reception.under_way) == MAX_UPLOADS // 2)
+        self.put(b"x", name="more", address="192.0.2.99")
+
     def test_refused_ones_are_not_counted(self) -> None:
         """What was refused is not under way."""
         for _ in range(MAX_UPLOADS_PER_ADDRESS + 1):

@@ -40,6 +40,7 @@ class Place:
         identity: of the file.
         size: bytes of the whole content.
         number: of the announcement.
+        is_anonymous: the sender has no account.
         upload: once it has begun.
         details: what is known of the file then.
         is_over: nothing is written for it any more.
@@ -49,6 +50,7 @@ class Place:
     identity: bytes
     size: int
     number: int
+    is_anonymous: bool
     upload: FileUpload | None = None
     details: FileDetails | None = None
     is_over: bool = False

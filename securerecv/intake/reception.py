@@ -83,6 +83,9 @@ class Reception:
         self._box_bytes = box_bytes
         self._keep_free = keep_free
         self._turnstile = Turnstile(MAX_UPLOADS, MAX_UPLOADS_PER_ADDRESS, "files")
+        self._anonymous = Turnstile(
+            MAX_UPLOADS // 2, MAX_UPLOADS_PER_ADDRESS // 2, "anonymous files"
+        )
         self._places: set[Place] = set()
         self._newest: dict[bytes, Place] = {}
         self._digests: OrderedDict[bytes, Progress] = OrderedDict()
@@ -118,10 +121,14 @@ class Reception:
         identity = self._keys.identity(
             announced.account.lookup, announced.sent_by, announced.details
         )
-        self._turnstile.enter(announced.address)
-        size = announced.details.size
-        place = Place(announced.address, identity, size, announced.number)
-        self._places.add(place)
+        place = Place(
+            announced.address,
+            identity,
+            announced.details.size,
+            announced.number,
+            announced.is_anonymous,
+        )
+        self._enter(place)
         stored: StoredFile | None = None
         try:
             stored = yield self._find_or_add(announced, place)
@@ -319,9 +326,23 @@ class Reception:
         if place is not None and place.upload is not None:
             place.upload.fail(error)
 
+    def _enter(self, place: Place) -> None:
+        """Count a place; anonymous senders cannot shut out those with accounts."""
+        if place.is_anonymous:
+            self._anonymous.enter(place.address)
+        try:
+            self._turnstile.enter(place.address)
+        except PeerError:
+            if place.is_anonymous:
+                self._anonymous.leave(place.address)
+            raise
+        self._places.add(place)
+
     def _leave(self, file_id: bytes | None, place: Place) -> None:
         self._places.discard(place)
         self._turnstile.leave(place.address)
+        if place.is_anonymous:
+            self._anonymous.leave(place.address)
         if file_id is not None and self._newest.get(file_id) is place:
             del self._newest[file_id]
         place.end()
