@@ -117,7 +117,7 @@ def file_name(written: str) -> str:
     """
     name = written.replace("\\", "/").rpartition("/")[2]
     if not name.strip() or name in (".", ".."):
-        raise PeerError(ErrorCode.USAGE, "a file has a name")
+        raise PeerError(ErrorCode.USAGE, "this is no file name")
     if any(unicodedata.category(letter) in _NOT_IN_FILE_NAMES for letter in name):
         raise PeerError(
             ErrorCode.USAGE, "a file name is one line without control characters"

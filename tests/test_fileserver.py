@@ -204,6 +204,19 @@ class FileServerTests(TestCase):
         alice = await self.login(receiver)
         self.assertEqual(await get(alice, file_id), CONTENT)
 
+    async def test_usage(self) -> None:
+        """An argument that will not do is answered with the usage line and why."""
+        alice = await self.login(self.start())
+        file_id, _ = await put(alice, b"short")
+        digest = hashlib.sha256(b"").hexdigest()
+        usage = "-ERR usage PUT <to> <bytes> <sha256 in hex> <name to end of line>: "
+        for request, answer in (
+            (f"PUT alice 0 {digest} a/..", f"{usage}this is no file name"),
+            (f"GET {file_id} 6", "-ERR usage GET <id> [offset]: that has only 5 bytes"),
+            ("TOKEN NEW  ", "-ERR usage TOKEN NEW <label>"),
+        ):
+            self.assertEqual(await alice.ask(request), [answer])
+
     async def test_no_scanner(self) -> None:
         """Without a scanner no files are taken, and clean ones can still be had."""
         receiver = self.start()

@@ -31,8 +31,8 @@ from securerecv.limits import MAX_UNREAD_BYTES
 from securerecv.names import normalise_user_name
 from securerecv.wire.budget import Budget
 from securerecv.wire.events import Command
-from securerecv.wire.lines import Answer, Post
-from securerecv.wire.verbs import Standing
+from securerecv.wire.lines import Answer, Post, usage
+from securerecv.wire.verbs import Standing, Verb
 
 _log = Logger()
 
@@ -142,7 +142,8 @@ class Desk:
         """
         work = self._carry_out[command.request.verb.name]
         done = maybeDeferred(work, visitor, command.request.arguments)
-        return done.addErrback(explain)
+        done.addErrback(explain)
+        return done.addCallback(_with_usage, command.request.verb)
 
     def leave(self, visitor: Visitor) -> None:
         """Forget somebody whose conversation has ended."""
@@ -279,3 +280,12 @@ class Desk:
 
     def _token_drop(self, visitor: Visitor, arguments: Arguments) -> Any:
         return self._tokens.drop(visitor.known(), arguments[0])
+
+
+def _with_usage(result: Result, verb: Verb) -> Result:
+    """Show how a request is written whose arguments will not do."""
+    if not isinstance(result, PeerError) or result.code is not ErrorCode.USAGE:
+        return result
+    if result.words == verb.usage:
+        return result
+    return usage(f"{verb.usage}: {result.words}")
