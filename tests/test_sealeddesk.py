@@ -107,6 +107,23 @@ class SealedTests(TestCase):
         self.assertEqual(await self.box(1), ["anon hello"])
         await self.quiet()
 
+    async def test_one_request(self) -> None:
+        """With anything behind its request, nothing of a datagram is taken."""
+        sender = self.sender()
+        for number, request in enumerate(
+            (
+                b"SAY alice one\nSAY alice two\n",
+                b"SEND alice 3\none\r\nSEND alice 3\ntwo\r\n",
+                b"SAY alice one\nSEND alice 3\ntw",
+                b"SAY alice one\nLAST\n",
+            )
+        ):
+            answer = await self.ask(sender, b"#t%d %b" % (number, request))
+            self.assertTrue(answer.startswith(f"#t{number} -ERR usage SAY"), answer)
+        answer = await self.ask(sender, b"#u SAY alice only\n\r\n")
+        self.assertTrue(answer.startswith("#u +OK "), answer)
+        self.assertEqual(await self.box(1), ["anon only"])
+
     async def test_token(self) -> None:
         """A datagram with a token is its owner's, until the token is dropped."""
         bob = await logged_in(self, self.receiver, "bob", "b")

@@ -120,9 +120,7 @@ class SealedDesk:
         """Understand what was opened; what is no message is refused."""
         item: Item | None = reader.post_of(opened.request)
         if not isinstance(item, Post) or not budget.take(len(item.body)):
-            reader.begin_record(opened.request)
-            item = reader.next() or reader.end_record()
-            reader.end_record()
+            item = _only_request(reader, budget, opened.request)
         if isinstance(item, Post) and opened.token is None and not self._anonymous:
             budget.give_back(len(item.body))
             item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _WANTS_TOKEN), item.tag)
@@ -178,6 +176,24 @@ class SealedDesk:
 
 _ONLY = "only SAY and SEND come sealed"
 _WANTS_TOKEN = "this server wants a token"  # noqa: S105 - words, no secret
+
+
+def _only_request(reader: Reader, budget: Share, plaintext: bytes) -> Item | None:
+    """Read the one request of a datagram; with another behind it, it is refused."""
+    reader.begin_record(plaintext)
+    item = reader.next()
+    another = reader.next() if item is not None else None
+    unfinished = reader.end_record()
+    if item is None:
+        return unfinished
+    if another is None and unfinished is None:
+        return item
+    for post in (item, another):
+        if isinstance(post, Post):
+            budget.give_back(len(post.body))
+    if isinstance(item, Refused):
+        return item
+    return Refused(usage(f"{VERBS['SAY'].usage}: one request a datagram"), item.tag)
 
 
 def _check(verb: Verb) -> None:
