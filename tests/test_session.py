@@ -155,6 +155,8 @@ class StandingTests(SynchronousTestCase):
                     self.assertEqual(carried_out, [], what)
                     self.assertTrue(heard.startswith(expected), what)
                     self.assertEqual(heard.count("\n"), 1, what)
+                    is_hint = "comes after LOGIN or ANON" in heard
+                    self.assertEqual(is_hint, is_new and name not in FOR_USERS, what)
                 else:
                     self.assertEqual(bool(carried_out), name not in FOR_ALL, what)
                     self.assertEqual(bool(heard), name in FOR_ALL, what)

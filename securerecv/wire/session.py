@@ -39,7 +39,14 @@ from securerecv.wire.lines import (
     usage,
 )
 from securerecv.wire.reader import Item, Reader, Request
-from securerecv.wire.verbs import FAMILIES, NEWCOMERS, VERBS, Standing, Verb
+from securerecv.wire.verbs import (
+    FAMILIES,
+    NEWCOMERS,
+    USERS,
+    VERBS,
+    Standing,
+    Verb,
+)
 
 MAX_QUEUED_ANSWERS = 1024
 MAX_UNSENT_BYTES = 65536
@@ -464,7 +471,8 @@ class Session:
         if self.standing in verb.who:
             return
         if self.standing is Standing.NEW:
-            words = f"{verb.name} comes after LOGIN or ANON"
+            way_in = "LOGIN" if verb.who == USERS else "LOGIN or ANON"
+            words = f"{verb.name} comes after {way_in}"
             raise PeerError(ErrorCode.LOGIN_FIRST, words)
         if verb.who == NEWCOMERS:
             words = f"you are {self.name} already; connect again to be someone else"

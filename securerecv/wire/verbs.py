@@ -145,7 +145,7 @@ VERBS: Final[dict[str, Verb]] = {
             "show the last messages in your box, oldest first",
         ),
         Verb("READ", (_ID,), INSIDERS, "show one message"),
-        Verb("DROP", (_ID,), INSIDERS, "delete one message"),
+        Verb("DROP", (_ID,), INSIDERS, "delete one message or file"),
         Verb(
             "PUT",
             (
@@ -162,7 +162,7 @@ VERBS: Final[dict[str, Verb]] = {
             "GET",
             (_ID, Argument("offset", _NUMBER, optional=True)),
             INSIDERS,
-            "fetch a file that was found clean",
+            "fetch a file that was found clean, or a message",
         ),
         Verb("WATCH", (), INSIDERS, "show what comes in as it comes"),
         Verb("UNWATCH", (), INSIDERS, "stop showing what comes in"),
