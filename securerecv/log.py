@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import (
     FileLogObserver,
     LogEvent,
@@ -38,6 +39,10 @@ def log_observer(file: TextIO, log_format: str) -> FileLogObserver:
 
 
 def _counts(event: LogEvent) -> bool:
+    failure = event.get("log_failure")
+    if failure is not None and failure.check(ReactorNotRunning):
+        # Ctrl-C was pressed again while the process ends, which harms nothing.
+        return False
     is_ours = event.get("log_namespace", "").startswith(_OURS)
     return is_ours or event["log_level"] in _WARNINGS
 

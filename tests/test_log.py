@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,6 +47,14 @@ class LogTests(SynchronousTestCase):
         """A line has the time in UTC, the level, the module and the words."""
         line = self.logged("text").splitlines()[1]
         self.assertRegex(line, r"^\d{4}-\S+Z info +net\.tcp: info happened$")
+
+    def test_second_ctrl_c(self) -> None:
+        """What Twisted says of a second Ctrl-C is no news, and no traceback."""
+        file = io.StringIO()
+        publisher = LogPublisher(log_observer(file, "text"))
+        log = Logger("twisted.internet.base", observer=publisher)
+        log.failure("while calling from thread", Failure(ReactorNotRunning()))
+        self.assertEqual(file.getvalue(), "")
 
     def test_traceback(self) -> None:
         """A failure is there with its traceback, in both formats."""

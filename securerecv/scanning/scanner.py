@@ -213,7 +213,7 @@ class ClamdScanner:
         if self._stopped:
             return
         if isinstance(chosen, Lack):
-            if not self._refusal:
+            if chosen.mend and not self._refusal:
                 _log.warn("no files are taken: {mend}", mend=chosen.mend)
             self._refusal = chosen.words
             return
