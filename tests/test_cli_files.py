@@ -177,6 +177,7 @@ class FileCommandTests(TestCase):
         """What is no file, or refused, is said in one line."""
         self.write("x", SMALL)
         os.mkfifo(self.folder / "pipe")
+        (self.folder / os.fsdecode(b"not UTF-8 \xff")).touch()
         for words, code, said in [
             (("--to", "alice", "none"), 1, "none: No such file"),
             (("--to", "alice", "."), 1, "no regular file"),
@@ -185,7 +186,9 @@ class FileCommandTests(TestCase):
             (("--to", "a b", "x"), 2, "has no blanks"),
             (("x",), 2, "Missing option '--to'"),
             (("--to", "alice"), 2, "Missing argument 'FILE'"),
-            (("--to", "alice", "--name", "a\nb", "x"), 1, "line end"),
+            (("--to", "alice", "--name", "a\nb", "x"), 1, "without control"),
+            (("--to", "alice", "--name", "a/", "x"), 1, "no file name"),
+            (("--to", "alice", os.fsdecode(b"not UTF-8 \xff")), 1, "without control"),
         ]:
             ended = await self.run_now("put", *words)
             self.assertEqual(ended.code, code, ended.err)
@@ -267,6 +270,20 @@ class FileCommandTests(TestCase):
         self.assertEqual(ended.code, 0, ended.err)
         self.assertEqual(path.read_bytes(), SMALL)
 
+    async def test_never_over_a_device(self) -> None:
+        """What is no file is never replaced, with --force neither."""
+        file_id = self.files.add("bob", SMALL, "x")
+        os.mkfifo(self.folder / "x")
+        (self.folder / "link").symlink_to("/dev/null")
+        for words in ((), ("-o", "x"), ("-o", "link")):
+            for force in ((), ("--force",)):
+                ended = await self.run_now("get", file_id, *words, *force)
+                self.assertEqual(ended.code, 1)
+                self.assertIn(": this is no regular file\n", ended.err)
+        self.assertTrue((self.folder / "x").is_fifo())
+        self.assertTrue((self.folder / "link").is_symlink())
+        self.assertEqual(len(list(self.folder.iterdir())), 2)
+
     async def test_get_goes_on(self) -> None:
         """Also to standard output, each byte comes once, however often it breaks."""
         file_id = self.files.add("bob", LARGE, "x")
@@ -288,6 +305,7 @@ class FileCommandTests(TestCase):
             (("a b",), 2, "has no blanks"),
             ((), 2, "Missing argument 'ID'"),
             (("00ff", "-o", "none/x"), 1, "No such file"),
+            ((file_id, "-o", "none/"), 1, "none/: there is no such folder"),
         ]:
             ended = await self.run_now("get", *words)
             self.assertEqual(ended.code, code, ended.err)

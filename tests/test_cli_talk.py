@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv import __version__
 from securerecv.cli import main as cli_main
+from securerecv.cli.loop import run
 from securerecv.cli.terminal import (
     MAX_DUMPED_BYTES,
     visible,
@@ -716,12 +718,54 @@ class MainTests(SynchronousTestCase):
             r"^securerecv: please report this: ModuleNotFoundError: .*, line \d+\)\n$",
         )
 
+    def test_interrupted(self) -> None:
+        """After Ctrl-C a command's work ends, and does not deal with lost peers."""
+        self.assertEqual(
+            self.run_instead("tests.test_cli_talk:interrupted"),
+            (130, "it ends: CancelledError\n\n"),
+        )
+
+    def test_closed_streams(self) -> None:
+        """A stream that is closed from the start is no reason for a traceback."""
+        for closed, words, code in (
+            ("<&-", "send 127.0.0.1:1 --to alice", 2),
+            (">&-", "--version", 0),
+            ("2>&-", "send 127.0.0.1:1 --to alice hi --pin x", 2),
+            ("<&- >&- 2>&-", "send 127.0.0.1:1 --to alice hi", 1),
+        ):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{shlex.join(PROGRAM)} {words} {closed}"],
+                check=False,
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                timeout=TIMEOUT_S,
+            )
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+            self.assertNotIn("report this", done.stderr)
+
     def test_complaints(self) -> None:
         """What a command complains of is one line, and fit for a terminal."""
         self.assertEqual(
             self.run_instead("tests.test_cli_talk:complaining"),
             (1, "securerecv: two^Jlines^[[2J\n"),
         )
+
+
+@click.command()
+def interrupted() -> None:
+    """Press Ctrl-C while something is waited for."""
+
+    async def work(reactor: Any) -> None:
+        reactor.callLater(0, os.kill, os.getpid(), signal.SIGINT)
+        try:
+            await Deferred[None]()
+        except BaseException as error:
+            click.echo(f"it ends: {type(error).__name__}", err=True)
+            raise
+
+    run(work)
 
 
 @click.command()

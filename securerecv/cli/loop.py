@@ -29,6 +29,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Result:
 
     reactor: Any = default_reactor
     outcome: list[Result | Failure] = []
+    working: list[Deferred[None]] = []
 
     def finish(result: Result | Failure) -> None:
         if not outcome:
@@ -36,10 +37,16 @@ def run(work: Callable[[Any], Coroutine[Any, Any, Result]]) -> Result:
             reactor.stop()
 
     def start() -> None:
-        Deferred.fromCoroutine(work(reactor)).addBoth(finish)
+        working.append(Deferred.fromCoroutine(work(reactor)).addBoth(finish))
+
+    def give_up() -> None:
+        finish(Failure(KeyboardInterrupt()))
+        # Else it would see its connections end, and begin to deal with that.
+        for deferred in working:
+            deferred.cancel()
 
     def interrupt(_number: int, _frame: object) -> None:
-        reactor.callFromThread(finish, Failure(KeyboardInterrupt()))
+        reactor.callFromThread(give_up)
         # A name that is being looked up can hold up the end; a second Ctrl-C
         # does not wait for it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -71,16 +71,30 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="securerecv")
 def cli() -> None:
-    """Send and receive confidential messages."""
+    """Send and receive confidential messages and files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line, the program's own by default, and exit."""
+    _replace_closed_streams()
     # What a terminal cannot show must not stop the program.
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.reconfigure(errors="backslashreplace")
     sys.exit(_run(arguments))
+
+
+def _replace_closed_streams() -> None:
+    """
+    Open what the program was started without, as by ``>&-``, and lead it nowhere.
+
+    In this order, so that each gets the descriptor that it should have, and no
+    socket does.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open to the end
+            setattr(sys, name, stream)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -47,9 +47,9 @@ class Way:
 
 
 def word(_context: object, _parameter: object, value: str | None) -> str | None:
-    """Check an option that is a name."""
+    """Check what is a name or an id."""
     if value is not None and (not value or _NOT_IN_NAMES.search(value)):
-        raise click.BadParameter("a name has no blanks in it")
+        raise click.BadParameter("this is one word and has no blanks in it")
     return value
 
 

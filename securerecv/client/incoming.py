@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from errno import EEXIST, EINVAL
+from errno import EEXIST, EINVAL, ENOENT
 from pathlib import Path
 from typing import BinaryIO
 
@@ -139,18 +139,8 @@ class IncomingFile(Incoming):
         if self.path is None:
             name = safe_file_name(found.name, otherwise=self._part.stem)
             self.path = self._part.with_name(name)
-        self.look(self.path)
+        _look(self.path, force=self._force)
         super().begin(found)
-
-    def look(self, path: Path) -> None:
-        """
-        See whether its place is free.
-
-        Raises:
-            FileExistsError: it is not.
-        """
-        if not self._force and os.path.lexists(path):
-            raise FileExistsError(EEXIST, "there is such a file already", str(path))
 
     def finish(self) -> None:
         """
@@ -171,10 +161,10 @@ class IncomingFile(Incoming):
             try:
                 self.path.hardlink_to(self._part)
             except FileExistsError:
-                self.look(self.path)
+                _look(self.path, force=False)
             except OSError:
                 # Some file systems have no links.
-                self.look(self.path)
+                _look(self.path, force=False)
                 self._part.rename(self.path)
                 return
             self._part.unlink()
@@ -218,7 +208,7 @@ async def incoming_file(
         OSError: it cannot be written there.
         SecurerecvError: another attempt is still under way.
     """
-    made = _begin(file_id, Path(place), force=force, progress=progress)
+    made = _begin(file_id, os.fspath(place), force=force, progress=progress)
     try:
         await made.resume()
     except BaseException:
@@ -227,14 +217,30 @@ async def incoming_file(
     return made
 
 
+def _look(path: Path, *, force: bool) -> None:
+    """
+    See whether a file's place is free, or may be taken.
+
+    Raises:
+        FileExistsError: there is a file already.
+        OSError: there is something else, a device say, which is never replaced.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(EINVAL, "this is no regular file", str(path))
+    if not force and os.path.lexists(path):
+        raise FileExistsError(EEXIST, "there is such a file already", str(path))
+
+
 def _begin(
-    file_id: str, place: Path, *, force: bool, progress: Progress | None
+    file_id: str, written: str, *, force: bool, progress: Progress | None
 ) -> IncomingFile:
     number = safe_file_name(file_id, otherwise="file")
+    place = Path(written)
     if place.is_dir():
         part = place / f"{number}.part"
         return IncomingFile(part, None, force=force, progress=progress)
-    if not force and os.path.lexists(place):
-        raise FileExistsError(EEXIST, "there is such a file already", str(place))
+    if written.endswith(os.sep):
+        raise FileNotFoundError(ENOENT, "there is no such folder", written)
+    _look(place, force=force)
     part = place.with_name(f"{number}.part")
     return IncomingFile(part, place, force=force, progress=progress)

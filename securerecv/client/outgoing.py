@@ -10,7 +10,8 @@ from typing import BinaryIO, Self
 from twisted.internet.threads import deferToThread
 
 from securerecv.client.content import Progress, Stage
-from securerecv.errors import MisuseError, SecurerecvError
+from securerecv.errors import MisuseError, PeerError, SecurerecvError
+from securerecv.names import file_name
 
 SLICE_BYTES = 1 << 24
 """Hashed in a thread in one go; then it is told how far it came."""
@@ -128,7 +129,7 @@ async def outgoing(
 
     Raises:
         OSError: it cannot be read, or is no regular file.
-        MisuseError: it has no name.
+        MisuseError: its name will not do, or it has none.
     """
     if isinstance(what, str | os.PathLike):
         path = Path(what)
@@ -139,8 +140,12 @@ async def outgoing(
         own = getattr(file, "name", None)
         if name is None and isinstance(own, str):
             name = Path(own).name
-    if not name:
-        raise MisuseError("this file has no name: give one")
+    try:
+        name = file_name(name or "")
+    except PeerError as error:
+        if file is not what:
+            file.close()
+        raise MisuseError(f"{error.words}; give it another") from None
     size = file.seek(0, os.SEEK_END)
     made = Outgoing(
         file, name, size, progress=progress or ignore, is_own=file is not what
