@@ -26,8 +26,8 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "Receive confidential messages. Every option may also be written in the"
-        " file given with --config, or in the environment as SECURERECV_NAME."
+        "Receive confidential messages and files. Every option may also be written"
+        " in the file given with --config, or in the environment as SECURERECV_NAME."
     )
     optParameters: ClassVar = [
         [option.name, None, None, f"{option.metavar}: {option.help}"]

@@ -7,7 +7,7 @@ from securerecv.auth import CheckerFactory
 securerecv = ServiceMaker(
     "securerecv",
     "securerecv.tap",
-    "A receiver of confidential messages over TLS.",
+    "A receiver of confidential messages and files, over TCP and UDP.",
     "securerecv",
 )
 accounts = CheckerFactory()
