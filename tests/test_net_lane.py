@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 
@@ -10,12 +11,16 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from securerecv.client.incoming import Incoming
+from securerecv.client.lanes import ClientLanes
+from securerecv.client.outgoing import Outgoing, ignore
 from securerecv.net.lane import PROGRESS_S, ReceivingLane, SendingLane
 from securerecv.net.outbox import Address
 from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
+from securerecv.wire.replies import NotUnderstoodError
 from tests.lanekit import ACK, CLOSE, DATA, LANE_ID, PROBE, SECRET, Direction, ack_text
 
 PEER = ("192.0.2.1", 7)
@@ -276,3 +281,21 @@ class SendingTests(Case):
             text = ack_text(0, 65_536)
             lane.received([self.acks.seal(ACK, number, text)], PEER)
         self.assertEqual(self.overs, [None])
+
+
+class ClientLanesTests(Case):
+    """What the client holds of lanes."""
+
+    def test_used_twice(self) -> None:
+        """A lane that was used is refused: its nonces would come again."""
+        lanes = ClientLanes(self.clock, lambda _: 0, lambda _: derive(SECRET))
+        file = io.BytesIO(b"x")
+        source = Outgoing(file, "x", 1, progress=ignore, is_own=False)
+        first = lanes.send_file(LANE_ID, 0, source, lambda: None)
+        lanes.close()
+        self.failureResultOf(first)
+        self.assertRaises(
+            NotUnderstoodError, lanes.send_file, LANE_ID, 0, source, lambda: None
+        )
+        sink = Incoming(io.BytesIO())
+        self.assertRaises(NotUnderstoodError, lanes.receive_file, LANE_ID, 0, 1, sink)

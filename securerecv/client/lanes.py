@@ -44,6 +44,7 @@ class ClientLanes:
         self._send = send
         self._keys_of = keys_of
         self._lanes: dict[bytes, Lane] = {}
+        self._used: set[bytes] = set()
 
     def received(self, datagrams: Sequence[bytes]) -> None:
         """Take packets; those of no lane that is known are dropped."""
@@ -79,7 +80,8 @@ class ClientLanes:
             `DisconnectedError` when the server is silent for too long, or refuses.
 
         Raises:
-            NotUnderstoodError: the server wants what is behind the file's end.
+            NotUnderstoodError: the server wants what is behind the file's end, or
+                gives a lane that was used already.
         """
         if offset > source.size:
             raise NotUnderstoodError("the server wants what is behind the file's end")
@@ -87,7 +89,7 @@ class ClientLanes:
         now = self._clock.seconds()
         end = LaneSender(
             lane_id,
-            self._keys_of(lane_id),
+            self._new_keys(lane_id),
             offset,
             source.size,
             SERVER,
@@ -130,11 +132,14 @@ class ClientLanes:
         Returns:
             Fires when it is there; fails with what the sink raises, and with
             `DisconnectedError` when the server is silent for too long.
+
+        Raises:
+            NotUnderstoodError: the server gives a lane that was used already.
         """
         done: Deferred[None] = Deferred()
         end = LaneReceiver(
             lane_id,
-            self._keys_of(lane_id),
+            self._new_keys(lane_id),
             offset,
             size,
             SERVER,
@@ -158,6 +163,14 @@ class ClientLanes:
         self._lanes[lane_id] = lane
         lane.proceed()
         return done
+
+    def _new_keys(self, lane_id: bytes) -> LaneKeys:
+        # Packet numbers begin anew with each lane: the same keys would meet the
+        # same nonces with other bytes.
+        if lane_id in self._used:
+            raise NotUnderstoodError("the server gives a lane that was used already")
+        self._used.add(lane_id)
+        return self._keys_of(lane_id)
 
     def _pass_on(self, datagrams: Sequence[bytes], address: object) -> int:
         return self._send(datagrams)

@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from securerecv.limits import MIN_PAYLOAD_BYTES_PER_S, REQUEST_TIMEOUT_S
 from securerecv.net.outbox import Address
 from securerecv.wire.lanepackets import LaneDrop
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
 
-PROGRESS_BYTES = 65_536
-PROGRESS_S = 60.0
+PROGRESS_S = REQUEST_TIMEOUT_S
+PROGRESS_BYTES = int(PROGRESS_S * MIN_PAYLOAD_BYTES_PER_S)
 """So much must move in such a time, or the lane ends: it holds memory."""
 
 
