@@ -125,6 +125,21 @@ class StoreTests(VaultTests):
             self.assertIs(refused[1].code, ErrorCode.NO_MAILBOX)
         self.assert_box(store, self.alice, [b"%d" % n for n in range(15, 20)])
 
+    def test_answered_senders_share_the_next_commit(self) -> None:
+        """What is sent in answer to a commit shares the next with what waited."""
+        store = self.open_store()
+        later: list[Deferred[Any]] = []
+
+        def send(_: object) -> None:
+            later.append(store.keep(numbered("alice", [len(later)])))
+
+        first = store.keep(numbered("bob", [0])).addCallback(send)
+        self.reactor.callFromThread(send, None)  # when the first is being committed
+        self.reactor.wait(first)
+        waited, answered = later
+        self.reactor.wait(waited)
+        self.assertTrue(answered.called)
+
     def test_drop(self) -> None:
         """A dropped message is gone at once, and is not there to be dropped again."""
         store = self.open_store()

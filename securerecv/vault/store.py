@@ -98,12 +98,17 @@ class Store:
         done: Deferred[Refusals] = Deferred()
         self._waiting.append((group, done))
         if not self._committing:
-            self._committing = True
-            # Not at once: what other connections have sent in the meantime
-            # is read first, and shares the commit.  Not by callLater either,
-            # which waits for a clock that somebody may set back.
-            self._reactor.callFromThread(self._submit_commit)
+            self._commit_soon()
         return done
+
+    def _commit_soon(self) -> None:
+        """Begin a commit in the reactor's next turn."""
+        self._committing = True
+        # Not at once: what is to be answered is sent and what has come is read
+        # first, without the writer's thread in between for the interpreter; and
+        # what has come shares the commit.  Not by callLater either, which waits
+        # for a clock that somebody may set back.
+        self._reactor.callFromThread(self._submit_commit)
 
     def _submit_commit(self) -> None:
         groups, self._waiting = self._waiting, []
@@ -112,10 +117,8 @@ class Store:
     def _committed(
         self, groups: Sequence[_Waiting], results: Sequence[Refusals | Failure]
     ) -> None:
-        # The next commit starts before this one's senders are told, so that
-        # the disk is busy meanwhile.
         if self._waiting:
-            self._submit_commit()
+            self._commit_soon()
         else:
             self._committing = False
         for (_, done), result in zip(groups, results, strict=True):
