@@ -9,6 +9,7 @@ stops reading loses nothing, and finds the rest by asking the socket.
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from contextlib import suppress
 
@@ -20,6 +21,13 @@ MAX_RECORD_BYTES = 16_384
 Of plaintext in one record (RFC 8446 section 5.1).
 
 What is asked of OpenSSL at a time: with less it would keep the rest of a record.
+"""
+
+MIN_RECORD_OVERHEAD_BYTES = 22
+"""
+Of a record beside its data (RFC 8446 section 5.2): header 5, content type 1, tag 16.
+
+It may be padded as well.
 """
 
 MAX_TURN_BYTES = 262_144
@@ -55,7 +63,7 @@ class TlsSocket:
         self.connection = connection
         self.socket = sock
         self._number = sock.fileno()
-        self._waiting_bytes = bytearray(4)
+        self._counted = bytearray(4)
 
     def shake_hands(self) -> bool:
         """Go on with the handshake; True when it is finished."""
@@ -77,12 +85,16 @@ class TlsSocket:
         self.waits_to_write = False
         received = []
         room = MAX_TURN_BYTES
+        waiting = 0
         try:
             while True:
                 data = self.connection.recv(MAX_RECORD_BYTES)
                 received.append(data)
                 room -= len(data)
-                if room <= 0 or not self._has_more():
+                waiting -= len(data) + MIN_RECORD_OVERHEAD_BYTES
+                if waiting <= 0:
+                    waiting = self._count_waiting()
+                if room <= 0 or not waiting:
                     break
         except SSL.WantReadError:
             pass
@@ -147,10 +159,10 @@ class TlsSocket:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.socket.close()
 
-    def _has_more(self) -> bool:
-        """Tell whether the socket has anything; cheaper than to try in vain."""
-        fcntl.ioctl(self._number, termios.FIONREAD, self._waiting_bytes)
-        return any(self._waiting_bytes)
+    def _count_waiting(self) -> int:
+        """Tell how many bytes the socket has; cheaper than to try in vain."""
+        fcntl.ioctl(self._number, termios.FIONREAD, self._counted)
+        return int.from_bytes(self._counted, sys.byteorder)
 
     def _break(self, error: SSL.Error) -> None:
         if isinstance(error, SSL.SysCallError):
