@@ -38,6 +38,7 @@ from tests.filekeeping import (
     LASTING,
     MAX_FILE,
     FileTests,
+    memory_files,
 )
 from tests.vaults import PATIENCE_S, OnPostgres, OnSqlite, group_of
 
@@ -628,6 +629,17 @@ class ScanTests(FileTests):
         expected = {scanning: "clean", held: "clean"}
         self.until(lambda: self.states(self.alice) == expected)
         self.assertEqual(self.fetch(scanning, self.alice), CONTENT)
+
+    def test_memory(self) -> None:
+        """What was opened for a scan is closed again, after the stop as well."""
+        before = memory_files()
+        self.deliver(CONTENT, name="a")
+        self.until(lambda: memory_files() <= before)
+        self.send_later(name="b")
+        self.assertEqual(len(memory_files() - before), 1)
+        self.files.close()
+        self.scanner.scans[-1].done.callback(CLEAN)
+        self.assertLessEqual(memory_files(), before)
 
     def test_stopped_meanwhile(self) -> None:
         """A verdict that comes after the stop is asked for again."""

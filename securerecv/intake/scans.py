@@ -185,8 +185,15 @@ class Scans:
         try:
             verdict: Verdict = yield self._scanner.scan(descriptor, stored.size)
         finally:
-            os.close(descriptor)
+            self._give_back(descriptor)
         return verdict
+
+    def _give_back(self, descriptor: int) -> None:
+        """Close it in a thread: to free a large file's memory takes its time."""
+        if self._stopped:
+            os.close(descriptor)
+        else:
+            self._run(os.close, descriptor)
 
     def _is_stopped(self) -> bool:
         return self._stopped
