@@ -71,6 +71,7 @@ def _ask(settings: Settings) -> "tuple[Settings, Person]":
 def _serve(settings: Settings, person: "Person") -> None:
     # The prompt lives on asyncio's loop, so the receiver does as well.
     from twisted.internet import asyncioreactor
+    from twisted.internet.process import reapAllProcesses
 
     loop = asyncio.new_event_loop()
     asyncioreactor.install(loop)
@@ -88,6 +89,9 @@ def _serve(settings: Settings, person: "Person") -> None:
         prompt = TerminalPrompt(loop)
         for ending in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(ending, prompt.end, EOFError())
+        # As `run` keeps Ctrl-C from Twisted, Twisted hears of no signal by itself,
+        # and might wait for ever for the end of a clamd that has ended.
+        loop.add_signal_handler(signal.SIGCHLD, reapAllProcesses)
         try:
             with prompt.below_output():
                 await Sitting(receiver, reactor, person, prompt).serve()
