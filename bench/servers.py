@@ -189,6 +189,14 @@ def sink(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def file_sink(folder: Path) -> Iterator[Server]:
+    """Run the ceiling server for files; see `bench.filesink`."""
+    command = [sys.executable, "-m", "bench.filesink"]
+    with running(command, REPOSITORY, folder / "file-sink.log", {"tcp"}) as server:
+        yield server
+
+
+@contextmanager
 def durable_sink(folder: Path) -> Iterator[Server]:
     """Run the ceiling server that appends to a file of the folder."""
     command = [sys.executable, "-m", "bench.sink", "--file", str(folder / "journal")]

@@ -33,11 +33,13 @@ def how_many(runs: int) -> str:
     return f"Median, lowest and highest of {runs} runs" if runs > 1 else "One run"
 
 
-def _ratio(result: Result, name: str) -> Spread:
+def ratio(result: Result, name: str) -> Spread:
+    """Return our rate over another's, for each turn."""
     return Spread(result.ratios(name), ".2f")
 
 
-def _others(results: Sequence[Result]) -> str:
+def others_busy(results: Sequence[Result]) -> str:
+    """Return the words that say what else the machine did."""
     every_run = [
         run for result in results for runs in result.runs.values() for run in runs
     ]
@@ -45,7 +47,8 @@ def _others(results: Sequence[Result]) -> str:
     return f"All other programs used {low:.2f} to {high:.2f} cores meanwhile."
 
 
-def _runs(results: Sequence[Result]) -> int:
+def runs_of(results: Sequence[Result]) -> int:
+    """Return how many runs each server had."""
     return len(next(iter(results[0].runs.values())))
 
 
@@ -65,10 +68,10 @@ def messages_sheet(
         title,
         (shape, "server", "msgs/s", "ours/it", "CPU µs", "cores"),
         (
-            f"{how_many(_runs(results))}, all in turn. {CPU_WORDS}",
+            f"{how_many(runs_of(results))}, all in turn. {CPU_WORDS}",
             GENERATOR_WORDS,
             *notes,
-            _others(results),
+            others_busy(results),
         ),
         words=2,
     )
@@ -86,7 +89,7 @@ def messages_sheet(
                     case,
                     name,
                     column(runs, "messages_per_s", ",.0f"),
-                    "" if name.startswith("ours") else _ratio(result, name),
+                    "" if name.startswith("ours") else ratio(result, name),
                     column(runs, "server_cpu_us", ".1f"),
                     busy + limit,
                 )
@@ -230,7 +233,7 @@ def memory_sheet(result: Result) -> Sheet:
         "Memory of an idle TLS connection",
         ("server", "KiB each", "ours/it", "server alone\nKiB", "connects/s"),
         (
-            f"{how_many(_runs([result]))}, each on a server newly started.",
+            f"{how_many(runs_of([result]))}, each on a server newly started.",
             f"Resident memory before and after {result.case.name} connections, each",
             "logged in (ours: with ANON) and with one message sent; opened one by one.",
         ),
@@ -243,7 +246,7 @@ def memory_sheet(result: Result) -> Sheet:
             (
                 name,
                 column(runs, "kib_each", ".1f"),
-                _ratio(result, name) if index else "",
+                ratio(result, name) if index else "",
                 f"{middle(runs, 'kib_before'):,.0f}",
                 column(runs, "connects_per_s", ",.0f"),
             )
