@@ -179,12 +179,20 @@ class LineTests(SynchronousTestCase):
                 data = line + end + b"PING\n"
                 single = [data[at : at + 1] for at in range(len(data))]
                 for pieces in ([data], single, [line, end, b"PING\n"]):
-                    first, second = read(make(budget=allowance(TOTAL)), *pieces)
+                    first, second = read(make(limit=MAX_LINE_BYTES), *pieces)
                     if size > MAX_LINE_BYTES:
                         self.assertIs(code_of(first), ErrorCode.TOO_LARGE)
                     else:
                         self.assertEqual(first, Post("bob", line[8:], ""))
                     self.assertEqual(second, PING)
+
+    def test_say_is_a_message_too(self) -> None:
+        """What is said has the limit of what is sent, in bytes of UTF-8."""
+        text = "ü" * (LIMIT // 2)
+        fits, over = read(make(), f"SAY bob {text}\n#t SAY bob {text}x\n".encode())
+        self.assertEqual(fits, Post("bob", text.encode(), ""))
+        self.assertIs(code_of(over), ErrorCode.TOO_LARGE)
+        self.assertEqual(over.tag, "#t ")
 
     def test_long_line_is_not_kept(self) -> None:
         """A line without end is refused once, and its bytes are let go."""

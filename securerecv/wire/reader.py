@@ -297,7 +297,9 @@ class Reader:
         self._check(verb)
         if verb.name == "SAY":
             to, text = match.groups()
-            return self._take(Post(to, text.encode(), tag))
+            body = text.encode()
+            self._check_size(len(body))
+            return self._take(Post(to, body, tag))
         return Request(verb, match.groups(""), tag)
 
     # -- payloads ---------------------------------------------------------------
