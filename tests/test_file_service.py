@@ -19,7 +19,7 @@ from securerecv.client.client import Client
 from securerecv.client.connect import connect
 from securerecv.client.errors import DisconnectedError
 from securerecv.client.outgoing import outgoing
-from securerecv.errors import ErrorCode, OperatorError, PeerError
+from securerecv.errors import ErrorCode, MisuseError, OperatorError, PeerError
 from securerecv.scanning.proofs import EICAR
 from securerecv.service import Receiver
 from securerecv.settings import Settings
@@ -266,9 +266,16 @@ class WaitingTests(ServiceTests):
             names = {record.id: record.name for record in await bob.files()}
             self.assertEqual(names[receipt.id], name)
         for written in ("..", "a/", "\x1b[2J", "x" * 256):
-            error = await failing(bob.put("bob", io.BytesIO(b""), written), PeerError)
-            self.assertIs(error.code, ErrorCode.USAGE)
+            await failing(bob.put("bob", io.BytesIO(b""), written), MisuseError)
         await bob.quit()
+
+    async def test_wrong_names(self) -> None:
+        """What is no name is refused whoever the client is, and the rest goes on."""
+        talker = await logged_in(self, self.receiver, "bob", "b")
+        for written in ("..", "a/", "\x1b[2J", "x" * 256):
+            [answer] = await talker.ask(f"PUT bob 0 {'0' * 64} {written}")
+            self.assertTrue(answer.startswith("-ERR usage PUT "), answer)
+        self.assertEqual(await talker.ask("FILES"), ["+OK 0 files"])
 
     async def test_refused(self) -> None:
         """What is too large, for nobody, or not as announced is refused."""

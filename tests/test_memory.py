@@ -70,5 +70,6 @@ class FileTests(SynchronousTestCase):
                 large.write_bytes(os.urandom(1 << 20) * (FILE_BYTES >> 20))
                 peak = Peak(process.pid)
                 ended = run("put", *where, *transport, str(large))
-                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                self.assertEqual(ended.returncode, 0, ended.stderr)
+                self.assertRegex(ended.stdout, r"^sent [0-9a-f]{16}: clean$")
                 self.assertLess(peak.growth(), MAX_GROWTH_BYTES)
