@@ -16,6 +16,7 @@ import platform
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from ssl import OPENSSL_VERSION
@@ -51,8 +52,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Return the command line's options."""
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line, its first word left out."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "classes", nargs="*", metavar="CLASS", help=f"{', '.join(CLASSES)} (all)"
@@ -70,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="write the tables; into a document, between its two marks",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     check(parser, arguments)
     if arguments.runs is None:
         arguments.runs = QUICK_RUNS if arguments.quick else RUNS
@@ -147,7 +148,7 @@ def end_on_signal(signum: int, _frame: object) -> NoReturn:
 
 def main() -> int:
     """Run the benchmarks; return 0, or 1 and say what failed."""
-    arguments = parse_arguments()
+    arguments = parse_arguments(sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, end_on_signal)
     console = Console()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.__main__ import parse_arguments
 from tests.newcomer import PASSWORD, Newcomer, blocks_of
 from tests.program import PATIENCE_S, ROOT, environment, run
 from tests.support import new_folder
@@ -126,6 +127,21 @@ class SystemdPageTests(SynchronousTestCase):
 
 
 COMMAND = "/opt/securerecv/bin/securerecv"
+
+
+class PerformanceTests(SynchronousTestCase):
+    """The page about performance."""
+
+    def test_commands(self) -> None:
+        """Every command is one that the bench takes, and the last fills the page."""
+        documents = []
+        for line in (x for block in blocks_of(page("performance.md")) for x in block):
+            make, bench, *given = shlex.split(line, comments=True)
+            self.assertEqual((make, bench), ("make", "bench"))
+            words = " ".join(word.removeprefix("ARGS=") for word in given).split()
+            at_home = [str(ROOT / w) if w.endswith(".md") else w for w in words]
+            documents.append(parse_arguments(at_home).markdown)
+        self.assertEqual(documents[-1], DOCS / "performance.md")
 
 
 class MadeTests(SynchronousTestCase):
