@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,13 @@ class ChoiceTests(ScannerTestCase):
         self.assertIs(await self.kind(started, EICAR), VerdictKind.INFECTED)
 
 
+def lone_member(packed: int) -> bytes:
+    """Make what begins, amid random bytes, like a member of nearly 4 GiB."""
+    sizes = (packed, 0xFFFFFF00)
+    header = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, 1, *sizes, 1, 0)
+    return os.urandom(5000) + header + b"x" + os.urandom(50_000)
+
+
 class OwnTests(ScannerTestCase):
     """A clamd of the server's own."""
 
@@ -246,6 +254,9 @@ class OwnTests(ScannerTestCase):
             (large_member(), VerdictKind.INFECTED),
             (large_member(MAX_SCANNED_BYTES + 1), VerdictKind.HELD),
             (large_member(2**32 - 1), VerdictKind.HELD),
+            # The same in ZIP64's way, and what only looks like it amid other bytes.
+            (lone_member(2**32 - 1), VerdictKind.HELD),
+            (lone_member(0xF0000000), VerdictKind.CLEAN),
         ):
             self.assertIs(await self.kind(started, content), kind, content[:100])
 
