@@ -21,6 +21,7 @@ from zope.interface import implementer
 from securerecv.client.channel import ANSWER_TIMEOUT_S
 from securerecv.client.content import Sink, Source
 from securerecv.client.contentsender import ContentSender
+from securerecv.client.ending import Ending, fault
 from securerecv.client.errors import (
     DisconnectedError,
     UnreachableError,
@@ -106,11 +107,8 @@ class TcpChannel(Protocol):
         self._receive: Callable[[Content], None] = _ignore
         self._requests = 0
         self._alarm: IDelayedCall | None = None
-        self._last_words = ""
         self._closing = False
-        self._reason: Exception | None = None
-        self._lost = False
-        self._closed: list[Deferred[None]] = []
+        self._ending = Ending()
 
     # -- what a client asks for ---------------------------------------------------
 
@@ -140,7 +138,7 @@ class TcpChannel(Protocol):
 
     def close(self) -> None:
         """See `securerecv.client.channel.Channel`."""
-        if self._lost:
+        if self._ending.has_come:
             return
         self._closing = True
         transport: Any = self.transport
@@ -149,11 +147,7 @@ class TcpChannel(Protocol):
 
     def closed(self) -> "Deferred[None]":
         """See `securerecv.client.channel.Channel`."""
-        waiter: Deferred[None] = Deferred()
-        self._closed.append(waiter)
-        if self._lost:
-            self._tell_closed()
-        return waiter
+        return self._ending.closed()
 
     # -- from the transport -----------------------------------------------------
 
@@ -178,36 +172,32 @@ class TcpChannel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the server says."""
-        if self._reason is not None:
+        if self._ending.reason is not None:
             return
         if self._waiting:
             self._be_patient()
         self._replies.receive(data)
         try:
-            while self._reason is None:
+            while self._ending.reason is None:
                 event = self._replies.next_event()
                 if event is None:
                     return
                 self._take(event)
-        except NotUnderstoodError as reason:
-            if self.ready.called:
-                self._abort(reason)
-            else:
-                self._abort(UnreachableError(f"no securerecv server: {reason}"))
         except Exception as reason:  # noqa: BLE001 - a watcher may raise anything
-            self._abort(reason)
+            self._abort(fault(reason, greeted=self.ready.called))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell everybody who waits."""
-        self._lost = True
+        ending = self._ending
+        ending.has_come = True
         self._set_alarm(None)
-        if self._reason is None and not self._closing:
-            self._reason = self._explain(reason.value)
+        if ending.reason is None and not self._closing:
+            ending.reason = self._explain(reason.value)
         if not self.ready.called:
-            self.ready.errback(self._reason or _over())
+            self.ready.errback(ending.error)
         while self._waiting:
-            self._waiting.popleft().done.errback(self._reason or _over())
-        self._tell_closed()
+            self._waiting.popleft().done.errback(ending.error)
+        ending.tell()
 
     # -- asking -----------------------------------------------------------------
 
@@ -218,8 +208,9 @@ class TcpChannel(Protocol):
         return waiting
 
     def _ask(self, waiting: _Waiting) -> "Deferred[Any]":
-        if self._lost or self._reason is not None or self._closing:
-            waiting.done.errback(self._reason or _over())
+        ending = self._ending
+        if ending.has_come or ending.reason is not None or self._closing:
+            waiting.done.errback(ending.error)
             return waiting.done
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
@@ -269,9 +260,7 @@ class TcpChannel(Protocol):
                 self._set_alarm(None)
                 self.ready.callback(None)
             case Pushed(text=text):
-                word, _, words = text.partition(" ")
-                if word == "CLOSING":
-                    self._last_words = words
+                self._ending.listen(text)
                 self.pushed(event)
             case Replied():
                 self._answered(event)
@@ -359,7 +348,7 @@ class TcpChannel(Protocol):
 
     def _abort(self, reason: Exception) -> None:
         """End the conversation; whoever waits is told when it has ended."""
-        self._reason = reason
+        self._ending.reason = reason
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -370,21 +359,8 @@ class TcpChannel(Protocol):
             else:
                 words = "the server hung up before it greeted"
             return UnreachableError(words)
-        if self._last_words:
-            return DisconnectedError(f"the server hung up: {self._last_words}")
-        return DisconnectedError("the connection to the server was lost")
-
-    def _tell_closed(self) -> None:
-        waiters, self._closed = self._closed, []
-        for waiter in waiters:
-            if self._reason is None:
-                waiter.callback(None)
-            else:
-                waiter.errback(self._reason)
-
-
-def _over() -> DisconnectedError:
-    return DisconnectedError("the conversation is over")
+        lost = DisconnectedError("the connection to the server was lost")
+        return self._ending.hung_up(lost)
 
 
 def _ignore(_: Pushed | Content) -> None:

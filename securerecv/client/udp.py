@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from securerecv.client.channel import ANSWER_TIMEOUT_S
 from securerecv.client.content import Sink, Source
+from securerecv.client.ending import Ending, fault
 from securerecv.client.errors import DisconnectedError, UnreachableError
 from securerecv.client.exchanges import Exchange, Exchanges
 from securerecv.client.lanes import ClientLanes
@@ -87,10 +88,7 @@ class UdpChannel:
         self._alarm: IDelayedCall | None = None
         self._greeting_alarm: IDelayedCall | None = None
         self._give_up = clock.callLater(GREETING_TIMEOUT_S, self._no_greeting)
-        self._last_words = ""
-        self._reason: Exception | None = None
-        self._over = False
-        self._closed: list[Deferred[None]] = []
+        self._ending = Ending()
 
     # -- what a client asks for ---------------------------------------------------
 
@@ -124,8 +122,8 @@ class UdpChannel:
         return Exchange(tag, verb, record, timeout_s)
 
     def _ask(self, exchange: Exchange) -> "Deferred[Answer]":
-        if self._over:
-            exchange.answer.errback(self._reason or _over())
+        if self._ending.has_come:
+            exchange.answer.errback(self._ending.error)
         else:
             self._exchanges.add(exchange)
             self._send()
@@ -149,17 +147,11 @@ class UdpChannel:
 
     def close(self) -> None:
         """See `securerecv.client.channel.Channel`."""
-        self._lanes.close()
-        self.path.close()
-        self._end(None)
+        self._hang_up(None)
 
     def closed(self) -> "Deferred[None]":
         """See `securerecv.client.channel.Channel`."""
-        waiter: Deferred[None] = Deferred()
-        self._closed.append(waiter)
-        if self._over:
-            self._tell_closed()
-        return waiter
+        return self._ending.closed()
 
     # -- from the path: see `securerecv.client.dtls.Talk` ---------------------------
 
@@ -179,16 +171,11 @@ class UdpChannel:
         """Take what the server says."""
         try:
             for heard in read_record(record):
-                if self._over:
+                if self._ending.has_come:
                     return
                 self._take(heard)
-        except NotUnderstoodError as reason:
-            if self.ready.called:
-                self._abort(reason)
-            else:
-                self._abort(UnreachableError(f"no securerecv server: {reason}"))
         except Exception as reason:  # noqa: BLE001 - a watcher may raise anything
-            self._abort(reason)
+            self._abort(fault(reason, greeted=self.ready.called))
         self._send()
 
     def packets(self, datagrams: Sequence[bytes]) -> None:
@@ -197,8 +184,9 @@ class UdpChannel:
 
     def lost(self, reason: Exception) -> None:
         """Tell everybody who waits."""
-        if self._last_words and isinstance(reason, DisconnectedError):
-            reason = DisconnectedError(f"the server hung up: {self._last_words}")
+        if isinstance(reason, DisconnectedError):
+            reason = self._ending.hung_up(reason)
+        self._lanes.close()
         self._end(reason)
 
     # -- files ----------------------------------------------------------------------
@@ -248,9 +236,7 @@ class UdpChannel:
         if heard.tag:
             self._exchanges.take(heard)
         elif heard.mark == "!":
-            word, _, words = heard.text.partition(" ")
-            if word == "CLOSING":
-                self._last_words = words
+            self._ending.listen(heard.text)
             self.pushed(Pushed(heard.text, heard.payload))
         elif heard.mark == "-ERR":
             # The server says why it is about to hang up.
@@ -286,7 +272,7 @@ class UdpChannel:
 
     def _send(self) -> None:
         """Send what is to be sent now, and see to it that the rest is later."""
-        if self._over:
+        if self._ending.has_come:
             return
         now = self._clock.seconds()
         try:
@@ -296,52 +282,42 @@ class UdpChannel:
             self._abort(reason)
         self._stop(self._alarm)
         next_time = self._exchanges.next_time()
-        if next_time is not None and not self._over:
+        if next_time is not None and not self._ending.has_come:
             self._alarm = self._clock.callLater(max(0.0, next_time - now), self._send)
 
     def _abort(self, reason: Exception) -> None:
         """End the conversation, and tell whoever waits."""
+        self._hang_up(reason)
+
+    def _hang_up(self, reason: Exception | None) -> None:
         self._lanes.close()
         self.path.close()
         self._end(reason)
 
     def _end(self, reason: Exception | None) -> None:
-        if self._over:
+        if self._ending.has_come:
             return
         if self._exchanges.is_leaving and isinstance(reason, DisconnectedError):
             # The answer to the goodbye was lost, and nobody will send it again.
             reason = None
-        self._over = True
-        self._reason = reason
-        self._lanes.close()
+        self._ending.has_come = True
+        self._ending.reason = reason
         self._stop(self._alarm, self._give_up, self._greeting_alarm)
-        self._exchanges.end(reason or _over())
+        self._exchanges.end(self._ending.error)
         if not self.ready.called:
-            self.ready.errback(reason or _over())
-        self._tell_closed()
+            self.ready.errback(self._ending.error)
+        self._ending.tell()
 
     def _stop(self, *calls: IDelayedCall | None) -> None:
         for call in calls:
             if call is not None and call.active():
                 call.cancel()
 
-    def _tell_closed(self) -> None:
-        waiters, self._closed = self._closed, []
-        for waiter in waiters:
-            if self._reason is None:
-                waiter.callback(None)
-            else:
-                waiter.errback(self._reason)
-
 
 def _usual_limits() -> Limits:
     """Give what a server takes whose operator changed nothing."""
     usual = Settings()
     return Limits(usual.max_message, usual.max_file, usual.keep, usual.anonymous)
-
-
-def _over() -> DisconnectedError:
-    return DisconnectedError("the conversation is over")
 
 
 def _ignore(_: Pushed) -> None:

@@ -67,8 +67,7 @@ def _parse(reactor: Any, words: str) -> Any:
         raise OperatorError(
             f"--listen {words}: systemd has passed no such socket"
         ) from None
-    # Parsers are plugins, and fail each in its own way.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - parsers are plugins, and fail in ways of their own
         raise OperatorError(f"--listen {words}: {error}") from None
 
 
