@@ -15,10 +15,9 @@ from collections.abc import Callable, Hashable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
-from securerecv.wire.ackranges import AckRanges
+from securerecv.wire.laneend import LaneEnd
 from securerecv.wire.lanekeys import MAX_PACKETS, NONCE_BYTES, LaneKeys
 from securerecv.wire.lanepackets import (
-    FIRST_BYTE,
     HEADER,
     HEADER_BYTES,
     IDLE_TIMEOUT_S,
@@ -26,12 +25,10 @@ from securerecv.wire.lanepackets import (
     MAX_ACK_RANGES,
     MAX_DATAGRAM_BYTES,
     OVERHEAD_BYTES,
-    TOKEN_BYTES,
     Ack,
     Kind,
     LaneDrop,
 )
-from securerecv.wire.lanepath import LanePath
 from securerecv.wire.reassembly import Reassembly
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -45,7 +42,6 @@ After so few packets an acknowledgement is due, but not more often than that; af
 many, which is what comes in one go where packets come in batches, at once.
 """
 
-
 SILENCE_S = 1.0
 """
 After so long without a packet, a receiver that waits for more says what it has.
@@ -54,9 +50,10 @@ If its address has changed the sender learns of it by that alone.
 """
 
 _NEVER = float("inf")
+_HEARS = frozenset({Kind.DATA, Kind.PROBE, Kind.CHALLENGE, Kind.RESPONSE, Kind.CLOSE})
 
 
-class LaneReceiver:
+class LaneReceiver(LaneEnd):
     """
     Receives one file, or the rest of one.
 
@@ -69,10 +66,6 @@ class LaneReceiver:
         now: seconds on the clock that all other times are on.
         random_bytes: draws what an address must repeat.
         window_bytes: of memory.
-
-    Attributes:
-        path: where the sender is.
-        is_over: nothing more is heard or said.
     """
 
     def __init__(
@@ -86,20 +79,14 @@ class LaneReceiver:
         random_bytes: Callable[[int], bytes],
         window_bytes: int = WINDOW_BYTES,
     ) -> None:
-        self.path = LanePath(address, random_bytes)
-        self.is_over = False
-        self._lane_id = lane_id
+        super().__init__(lane_id, keys.acks, _HEARS, address, now, random_bytes)
         self._keys = keys
         self._file = Reassembly(offset, size, window_bytes)
-        self._numbers = AckRanges()
         self._scratch = memoryview(bytearray(MAX_DATAGRAM_BYTES))
-        self._next_number = 0
         self._told_limit = self._file.limit
-        self._heard_s = self._spoke_s = self._largest_came_s = now
+        self._spoke_s = self._largest_came_s = now
         self._unacked = 0
         self._ack_s = _NEVER
-        self._responses: list[bytes] = []
-        self._is_closing = False
 
     @property
     def is_complete(self) -> bool:
@@ -216,7 +203,9 @@ class LaneReceiver:
         if not 0 <= size <= MAX_DATAGRAM_BYTES - OVERHEAD_BYTES:
             return LaneDrop.MALFORMED
         _, kind, _, number, offset = HEADER.unpack_from(datagram)
-        drop = self._refusal(kind, number, offset, size)
+        drop = self._refusal(kind, number)
+        if kind == Kind.DATA and drop is None:
+            drop = self._data_refusal(offset, size)
         if drop is not None:
             return drop
         piece = self._scratch[:size]
@@ -239,21 +228,14 @@ class LaneReceiver:
         elif kind == Kind.PROBE:
             self._came(1, now, urgent=True)
         else:
-            self._take_word(kind, address, piece)
+            self._take_word(kind, address, bytes(piece))
         return None
 
-    def _refusal(
-        self, kind: int, number: int, offset: int, size: int
-    ) -> LaneDrop | None:
-        """Say why a packet is not even worth decrypting, if it is not."""
-        is_data = kind == Kind.DATA
-        if kind > Kind.CLOSE or number >= MAX_PACKETS or size < is_data:
+    def _data_refusal(self, offset: int, size: int) -> LaneDrop | None:
+        """Say why a piece of the file is not worth decrypting, if it is not."""
+        if not size:
             return LaneDrop.MALFORMED
-        if self.is_over:
-            return LaneDrop.UNKNOWN
-        if not self._numbers.is_new(number):
-            return LaneDrop.REPEATED
-        if is_data and offset + size > self._file.limit:
+        if offset + size > self._file.limit:
             return LaneDrop.BEYOND
         return None
 
@@ -263,14 +245,6 @@ class LaneReceiver:
             if not self._file.put(first, piece[first - offset : end - offset]):
                 return False
         return True
-
-    def _take_word(self, kind: int, address: Hashable, text: memoryview) -> None:
-        if kind == Kind.CHALLENGE and len(text) == TOKEN_BYTES:
-            self._responses = [bytes(text)]
-        elif kind == Kind.RESPONSE:
-            self.path.answered(address, bytes(text))
-        elif kind == Kind.CLOSE:
-            self.is_over = True
 
     def _came(self, count: int, now: float, *, urgent: bool = False) -> None:
         self._unacked += count
@@ -287,11 +261,6 @@ class LaneReceiver:
         file.consume(count)
         if file.limit - self._told_limit >= file.ring_bytes // 4:
             self._ack_s = now
-
-    def close(self) -> None:
-        """Tell the sender that nothing more is wanted, and end."""
-        self._is_closing = not self.is_over
-        self.is_over = True
 
     def expire(self, now: float) -> None:
         """Do what the time has come for."""
@@ -313,19 +282,9 @@ class LaneReceiver:
 
     def to_send(self, now: float) -> list[bytes]:
         """Give datagrams, all for `path.address`."""
-        if self._is_closing:
-            self._is_closing = False
-            return self._seal(Kind.CLOSE, b"")
-        if self.is_over:
-            return []
-        datagrams: list[bytes] = []
-        for token in self._responses:
-            datagrams += self._seal(Kind.RESPONSE, token)
-        self._responses = []
-        challenge = self.path.challenge(now)
-        if challenge is not None:
-            datagrams += self._seal(Kind.CHALLENGE, challenge)
-        if now >= self._ack_s:
+        out: list[bytes] = []
+        self._say_words(now, out)
+        if now >= self._ack_s and not self.is_over:
             self._ack_s = _NEVER
             self._spoke_s = now
             self._unacked = 0
@@ -336,20 +295,8 @@ class LaneReceiver:
                 self._file.limit,
                 self._numbers.newest(MAX_ACK_RANGES),
             )
-            datagrams += self._seal(Kind.ACK, ack.encode())
-        return datagrams
-
-    def _seal(self, kind: Kind, text: bytes) -> list[bytes]:
-        number = self._next_number
-        if number >= MAX_PACKETS:
-            self.is_over = True
-            return []
-        if not self.path.take(len(text) + OVERHEAD_BYTES):
-            return []
-        self._next_number += 1
-        header = HEADER.pack(FIRST_BYTE, kind, self._lane_id, number, 0)
-        key = self._keys.acks
-        return [header + key.cipher.encrypt(key.nonce(number), text, header)]
+            self._say(Kind.ACK, ack.encode(), out)
+        return out
 
     def deadline(self) -> float:
         """Tell when `expire`, and then `to_send`, is due; over is infinite."""

@@ -15,9 +15,9 @@ from collections.abc import Callable, Hashable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
-from securerecv.wire.ackranges import AckRanges
 from securerecv.wire.bbr import Bbr
 from securerecv.wire.congestion import Controller, DeliveryRate
+from securerecv.wire.laneend import LaneEnd
 from securerecv.wire.lanekeys import MAX_PACKETS, NONCE_BYTES, LaneKeys
 from securerecv.wire.lanepackets import (
     FIRST_BYTE,
@@ -26,12 +26,10 @@ from securerecv.wire.lanepackets import (
     IDLE_TIMEOUT_S,
     MAX_DATAGRAM_BYTES,
     OVERHEAD_BYTES,
-    TOKEN_BYTES,
     Ack,
     Kind,
     LaneDrop,
 )
-from securerecv.wire.lanepath import LanePath
 from securerecv.wire.lossdetection import LossDetection, Run
 from securerecv.wire.outgoing import Outgoing
 from securerecv.wire.pathmtu import PathMtu
@@ -51,10 +49,10 @@ PROBE_WORTH = 8
 """A size is tried if so many datagrams of it are left to send."""
 
 _NEVER = float("inf")
-_KINDS = frozenset({Kind.ACK, Kind.CHALLENGE, Kind.RESPONSE, Kind.CLOSE})
+_HEARS = frozenset({Kind.ACK, Kind.CHALLENGE, Kind.RESPONSE, Kind.CLOSE})
 
 
-class LaneSender:
+class LaneSender(LaneEnd):
     """
     Sends one file, or the rest of one.
 
@@ -70,8 +68,6 @@ class LaneSender:
         new_controller: makes the control of congestion for a path.
 
     Attributes:
-        path: where the receiver is.
-        is_over: nothing more is heard or said.
         is_refused: it is over because the receiver wanted no more.
         packets_sent: with pieces of the file.
         packets_lost: of those, as far as is known.
@@ -89,21 +85,15 @@ class LaneSender:
         limit: int = 64 * 1024,
         new_controller: Callable[[int], Controller] = Bbr,
     ) -> None:
-        self.path = LanePath(address, random_bytes)
-        self.is_over = self.is_refused = False
+        super().__init__(lane_id, keys.data, _HEARS, address, now, random_bytes)
+        self.is_refused = False
         self.packets_sent = self.packets_lost = 0
-        self._lane_id = lane_id
         self._keys = keys
         self._size = size
         self._file = Outgoing(offset, size)
         self._file.acknowledged(offset, offset + limit)
         self._new_controller = new_controller
-        self._numbers = AckRanges()
-        self._next_number = 0
         self._changes = 0
-        self._heard_s = now
-        self._responses: list[bytes] = []
-        self._is_closing = False
         self._begin_path(now)
         if self.is_complete:
             self.close()
@@ -187,23 +177,9 @@ class LaneSender:
         self.path.heard(address, len(datagram), now, is_newest=is_newest)
         if kind == Kind.ACK:
             return self._take_ack(text, now, is_newest=is_newest)
-        if kind == Kind.CHALLENGE and len(text) == TOKEN_BYTES:
-            self._responses = [text]
-        elif kind == Kind.RESPONSE:
-            self.path.answered(address, text)
-        elif kind == Kind.CLOSE:
-            self.is_over = True
+        self._take_word(kind, address, text)
+        if kind == Kind.CLOSE:
             self.is_refused = not self.is_complete
-        return None
-
-    def _refusal(self, kind: int, number: int) -> LaneDrop | None:
-        """Say why a packet is not even worth decrypting, if it is not."""
-        if kind not in _KINDS or number >= MAX_PACKETS:
-            return LaneDrop.MALFORMED
-        if self.is_over:
-            return LaneDrop.UNKNOWN
-        if not self._numbers.is_new(number):
-            return LaneDrop.REPEATED
         return None
 
     def _take_ack(self, text: bytes, now: float, *, is_newest: bool) -> LaneDrop | None:
@@ -265,11 +241,6 @@ class LaneSender:
                 self._congestion.lost(run.wire_bytes)
                 self._file.lost(run.offset, run.offset + run.size)
 
-    def close(self) -> None:
-        """Tell the receiver that nothing more will come, and end."""
-        self._is_closing = not self.is_over
-        self.is_over = True
-
     def expire(self, now: float) -> None:
         """Do what the time has come for."""
         if now >= self._heard_s + IDLE_TIMEOUT_S:
@@ -303,17 +274,9 @@ class LaneSender:
         Those of equal size follow each other.
         """
         out: list[bytes] = []
-        if self._is_closing:
-            self._is_closing = False
-            self._say(Kind.CLOSE, b"", out)
+        self._say_words(now, out)
         if self.is_over:
             return out
-        for token in self._responses:
-            self._say(Kind.RESPONSE, token, out)
-        self._responses = []
-        challenge = self.path.challenge(now)
-        if challenge is not None:
-            self._say(Kind.CHALLENGE, challenge, out)
         if self._round_trip.is_known and self.path.is_certain:
             self._try_longer(now, out)
         self._send_pieces(now, out)
@@ -393,19 +356,6 @@ class LaneSender:
         if self._say(Kind.PROBE, bytes(padding), out):
             run = Run(number, number + 1, Kind.PROBE, 0, padding, padding, departure)
             self._losses.sent(run)
-
-    def _say(self, kind: Kind, text: bytes, out: list[bytes]) -> bool:
-        number = self._next_number
-        if number >= MAX_PACKETS:
-            self.is_over = True
-            return False
-        if not self.path.take(len(text) + OVERHEAD_BYTES):
-            return False
-        self._next_number += 1
-        header = HEADER.pack(FIRST_BYTE, kind, self._lane_id, number, 0)
-        key = self._keys.data
-        out.append(header + key.cipher.encrypt(key.nonce(number), text, header))
-        return True
 
     def _timeout_s(self) -> float:
         """Tell when silence has lasted too long."""
