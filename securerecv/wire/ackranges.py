@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from securerecv.wire.ranges import Ranges
+
 MAX_RANGES = 256
 """What is remembered; all below the oldest range counts as come."""
 
@@ -18,16 +20,15 @@ class AckRanges:
 
     def __init__(self) -> None:
         self.expected = 0
-        self._firsts: list[int] = []
-        self._ends: list[int] = []
+        self._come = Ranges()
         self._floor = 0
 
     def is_new(self, number: int) -> bool:
         """Tell whether a number has not come before, as far as that is known."""
         if number >= self.expected:
             return True
-        at = bisect_right(self._firsts, number) - 1
-        return number >= (self._ends[at] if at >= 0 else self._floor)
+        at = bisect_right(self._come.firsts, number) - 1
+        return number >= (self._come.ends[at] if at >= 0 else self._floor)
 
     def add(self, first: int, end: int) -> None:
         """
@@ -37,26 +38,14 @@ class AckRanges:
             first: all from here on are new, as `is_new` says.
             end: one behind the last.
         """
-        firsts, ends = self._firsts, self._ends
-        at = bisect_right(firsts, first)
-        joins_before = at > 0 and ends[at - 1] == first
-        joins_behind = at < len(firsts) and firsts[at] == end
-        if joins_before and joins_behind:
-            ends[at - 1] = ends.pop(at)
-            del firsts[at]
-        elif joins_before:
-            ends[at - 1] = end
-        elif joins_behind:
-            firsts[at] = first
-        else:
-            firsts.insert(at, first)
-            ends.insert(at, end)
-            if len(firsts) > MAX_RANGES:
-                self._floor = ends.pop(0)
-                del firsts[0]
+        if not self._come.join(first, end):
+            self._come.insert(first, end)
+            if len(self._come.firsts) > MAX_RANGES:
+                self._floor = self._come.drop_lowest()
         self.expected = max(self.expected, end)
 
     def newest(self, count: int) -> list[tuple[int, int]]:
         """Give the newest ranges, the newest first, as first number and end."""
-        recent = zip(self._firsts[-count:], self._ends[-count:], strict=True)
+        come = self._come
+        recent = zip(come.firsts[-count:], come.ends[-count:], strict=True)
         return list(recent)[::-1]

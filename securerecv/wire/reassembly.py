@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from securerecv.wire.ranges import Ranges
+
 MAX_ISLANDS = 4096
 """Stretches beyond the first gap; pieces that would make more are not taken."""
 
@@ -34,8 +36,7 @@ class Reassembly:
         self.contiguous = self.frontier = self._consumed = offset
         self._size = size
         self.limit = min(size, offset + self.ring_bytes)
-        self._firsts: list[int] = []
-        self._ends: list[int] = []
+        self._islands = Ranges()
 
     @property
     def is_complete(self) -> bool:
@@ -49,31 +50,33 @@ class Reassembly:
         Returns:
             False, and nothing noted, if there are too many gaps already.
         """
+        islands = self._islands
         if first == self.frontier:
-            if self._ends:
-                self._ends[-1] = end
+            if islands.ends:
+                islands.ends[-1] = end
             else:
                 self.contiguous = end
-        elif len(self._firsts) >= MAX_ISLANDS:
+        elif len(islands.firsts) >= MAX_ISLANDS:
             return False
         else:
-            self._firsts.append(first)
-            self._ends.append(end)
+            islands.firsts.append(first)
+            islands.ends.append(end)
         self.frontier = end
         return True
 
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
         """Give what is not there of a stretch, as first offset and end."""
+        islands = self._islands
         found = []
         first = max(first, self.contiguous)
-        at = max(0, bisect_right(self._firsts, first) - 1)
+        at = max(0, bisect_right(islands.firsts, first) - 1)
         while first < end:
-            if at == len(self._firsts):
+            if at == len(islands.firsts):
                 found.append((first, end))
                 break
-            if first < self._firsts[at]:
-                found.append((first, min(end, self._firsts[at])))
-            first = max(first, self._ends[at])
+            if first < islands.firsts[at]:
+                found.append((first, min(end, islands.firsts[at])))
+            first = max(first, islands.ends[at])
             at += 1
         return found
 
@@ -97,28 +100,17 @@ class Reassembly:
         return True
 
     def _fill(self, first: int, end: int) -> bool:
-        firsts, ends = self._firsts, self._ends
-        at = bisect_right(firsts, first)
+        islands = self._islands
         if first == self.contiguous:
             self.contiguous = end
-            if firsts and firsts[0] == end:
-                self.contiguous = ends.pop(0)
-                del firsts[0]
+            if islands.firsts and islands.firsts[0] == end:
+                self.contiguous = islands.drop_lowest()
             return True
-        joins_before = at > 0 and ends[at - 1] == first
-        joins_behind = at < len(firsts) and firsts[at] == end
-        if joins_before and joins_behind:
-            ends[at - 1] = ends.pop(at)
-            del firsts[at]
-        elif joins_before:
-            ends[at - 1] = end
-        elif joins_behind:
-            firsts[at] = first
-        elif len(firsts) >= MAX_ISLANDS:
+        if islands.join(first, end):
+            return True
+        if len(islands.firsts) >= MAX_ISLANDS:
             return False
-        else:
-            firsts.insert(at, first)
-            ends.insert(at, end)
+        islands.insert(first, end)
         return True
 
     def readable(self) -> memoryview:
