@@ -242,7 +242,7 @@ class FileRowTests(VaultTests):
             waiting = files.unscanned(self.connection, PLACE)
             here = files.with_content(self.connection, PLACE)
         self.assertEqual([stored.id for stored in box], [first.id, receiving.id])
-        self.assertEqual(waiting, [first.id, held.id])
+        self.assertEqual([stored.id for stored in waiting], [first.id, held.id])
         expected = {first.id, receiving.id, held.id, clean.id}
         self.assertEqual(here.keys(), expected)
 

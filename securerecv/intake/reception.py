@@ -24,6 +24,7 @@ from securerecv.errors import (
 )
 from securerecv.intake.announced import Announced, ArrivingFile, Place
 from securerecv.intake.scans import Scans
+from securerecv.intake.turns import Party
 from securerecv.intake.turnstile import Turnstile
 from securerecv.intake.uploads import FileUpload, FinishedUpload, Run
 from securerecv.interfaces import Upload
@@ -243,7 +244,8 @@ class Reception:
             yield self._make_durable(stored, writer, details)
             record = details.record(stored.id, FileState.SCANNING)
             self._announce(details.owner, record)
-            self._scans.add(stored.id)
+            address = place.address if place.is_anonymous else ""
+            self._scans.add(stored.id, Party(details.sender, address))
         finally:
             self._leave(stored.id, place)
         state: str = yield self._state(stored.id)

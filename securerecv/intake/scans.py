@@ -1,23 +1,29 @@
 """
 Having files scanned, a few at once, and again where nothing could be found out.
 
-What waits is in the store, so a restart forgets none of it.
+Senders take turns, so that nobody's burst keeps the files of others waiting; those
+without a login are one sender together.  What waits is in the store, so a restart
+forgets none of it.
 """
 
 import os
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.errors import StorageError
+from securerecv.intake.turns import Party, Turns
 from securerecv.intake.uploads import Run
 from securerecv.intake.verdicts import Verdicts
 from securerecv.interfaces import Scanner, Verdict, VerdictKind
 from securerecv.limits import HELD_AGAIN_AFTER_S, MAX_HELD_AGAIN_AFTER_S, MAX_SCANS
+from securerecv.names import ANONYMOUS
 from securerecv.vault import files
 from securerecv.vault.blobs import Blobs
 from securerecv.vault.filekeys import FileDetails, FileKeys
@@ -59,13 +65,13 @@ class Scans:
         self._run = run
         self._verdicts = verdicts
         self._reactor = reactor
-        self._places = DeferredSemaphore(MAX_SCANS)
+        self._turns = Turns(MAX_SCANS)
         # Whoever fetches a file does not wait for all that came in.
         self._places_for_owners = DeferredSemaphore(1)
         self._under_way: dict[bytes, list[Deferred[None]]] = {}
-        # In the order in which they are tried.
-        self._held: dict[bytes, None] = {}
-        self._lasting: set[bytes] = set()
+        # In the order in which they are tried, and whose they are.
+        self._held: dict[bytes, Party] = {}
+        self._lasting: dict[bytes, Party] = {}
         self._tried: bytes | None = None
         self._delay_s = HELD_AGAIN_AFTER_S
         self._call: IDelayedCall | None = None
@@ -75,13 +81,14 @@ class Scans:
     def start(self) -> Generator[Any, Any, None]:
         """Go on with everything that waits."""
         self._scanner.when_back(self._is_back)
-        waiting = yield self._store.query(files.unscanned, self._blobs.place)
-        for file_id in waiting:
-            self.add(file_id)
+        waiting = yield self._store.query(self._waiting)
+        for file_id, sender in waiting:
+            self.add(file_id, sender)
 
     def stop(self) -> None:
         """Begin no more; what is not done yet is done after the next start."""
         self._stopped = True
+        self._turns.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -90,13 +97,13 @@ class Scans:
                 waiting.remove(done)
                 done.callback(None)
 
-    def add(self, file_id: bytes) -> None:
+    def add(self, file_id: bytes, sender: Party) -> None:
         """Have a file scanned that waits for it in the store."""
         if file_id not in self._under_way:
             self._under_way[file_id] = []
-            done = self._places.run(self._scan, file_id)
+            done = self._turns.run(sender, partial(self._scan, file_id, sender))
             done.addErrback(self._failed)
-            done.addCallback(self._over, file_id)
+            done.addCallback(self._over, file_id, sender)
 
     def wait(self, file_id: bytes, timeout_s: float) -> "Deferred[None]":
         """Wait until a scan is over, but not longer than that."""
@@ -136,10 +143,23 @@ class Scans:
         """
         return self._places_for_owners.run(self._scan_again, stored, details)
 
+    def _waiting(self, connection: Connection) -> list[tuple[bytes, Party]]:
+        """Find the files that wait for a verdict, and whose they are."""
+        waiting = files.unscanned(connection, self._blobs.place)
+        return [(stored.id, self._sender(stored)) for stored in waiting]
+
+    def _sender(self, stored: StoredFile) -> Party:
+        """Tell who has sent a file; the addresses of anonymous ones are not stored."""
+        sealed = stored.sealed_for_server or b""
+        try:
+            return Party(self._keys.open(stored.id, stored.lookup, sealed).sender)
+        except StorageError:
+            return Party(ANONYMOUS)  # its scan says that it is damaged
+
     # -- one scan -------------------------------------------------------------
 
     @inlineCallbacks
-    def _scan(self, file_id: bytes) -> Generator[Any, Any, bool]:
+    def _scan(self, file_id: bytes, sender: Party) -> Generator[Any, Any, bool]:
         """Scan a file; tell whether that must be tried again later."""
         if self._stopped:
             return False
@@ -152,7 +172,7 @@ class Scans:
             return False
         is_held: bool = yield self._verdicts.act(stored, details, verdict)
         if is_held and verdict.is_lasting:
-            self._lasting.add(file_id)
+            self._lasting[file_id] = sender
             return False
         return is_held
 
@@ -203,8 +223,8 @@ class Scans:
     # Held files are opened in vain while the scanner is away.  So one of them is
     # tried, ever later; when it was scanned all the others are.
 
-    def _keep_for_later(self, file_id: bytes) -> None:
-        self._held[file_id] = None
+    def _keep_for_later(self, file_id: bytes, sender: Party) -> None:
+        self._held[file_id] = sender
         if file_id == self._tried:
             self._delay_s = min(2 * self._delay_s, MAX_HELD_AGAIN_AFTER_S)
         if self._call is None:
@@ -214,8 +234,7 @@ class Scans:
         self._call = None
         if self._held:
             self._tried = next(iter(self._held))
-            del self._held[self._tried]
-            self.add(self._tried)
+            self.add(self._tried, self._held.pop(self._tried))
 
     def _try_all(self) -> None:
         """Scan at once what was held because the scanner could not be reached."""
@@ -225,11 +244,11 @@ class Scans:
         self._tried = None
         self._delay_s = HELD_AGAIN_AFTER_S
         held, self._held = self._held, {}
-        for file_id in held:
-            self.add(file_id)
+        for file_id, sender in held.items():
+            self.add(file_id, sender)
 
     def _is_back(self) -> None:
-        self._held |= dict.fromkeys(self._lasting)
+        self._held |= self._lasting
         self._lasting.clear()
         self._try_all()
 
@@ -238,12 +257,12 @@ class Scans:
         _log.failure("a file could not be scanned", failure=failure)
         return True
 
-    def _over(self, again: bool, file_id: bytes) -> None:
+    def _over(self, again: bool, file_id: bytes, sender: Party) -> None:
         for done in self._under_way.pop(file_id):
             done.callback(None)
         if self._stopped:
             return
         if again:
-            self._keep_for_later(file_id)
+            self._keep_for_later(file_id, sender)
         elif file_id == self._tried:
             self._try_all()

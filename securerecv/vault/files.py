@@ -33,8 +33,6 @@ from securerecv.wire.filelines import FileState
 RECOGNISED_S = 24 * 3600
 """So long a file is known again, and an unfinished one without progress kept."""
 
-_UNDER_WAY = (FileState.SCANNING.value, FileState.HELD.value)
-
 
 @frozen
 class StoredFile:
@@ -254,10 +252,11 @@ def of_account(connection: Connection, account_id: int) -> list[StoredFile]:
     return [_stored(row) for row in connection.execute(query)]
 
 
-def unscanned(connection: Connection, place: bytes) -> list[bytes]:
-    """Give the ids of all files that wait for a verdict, oldest first."""
-    query = select(file.c.id).where(file.c.place == place, file.c.state.in_(_UNDER_WAY))
-    return list(connection.scalars(query.order_by(file.c.number)))
+def unscanned(connection: Connection, place: bytes) -> list[StoredFile]:
+    """Give all files that wait for a verdict, oldest first."""
+    waiting = file.c.state.in_([state.value for state in _SCANNED])
+    query = _files().where(file.c.place == place, waiting)
+    return [_stored(row) for row in connection.execute(query.order_by(file.c.number))]
 
 
 def with_content(connection: Connection, place: bytes) -> dict[bytes, StoredFile]:
