@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, select
 from twisted.trial.unittest import SynchronousTestCase
@@ -53,14 +54,26 @@ class FileRowTests(VaultTests):
             sealed=b"sealed for the server",
         )
 
-    def add(self, new: NewFile, now_s: int = NOW_S) -> StoredFile:
-        """Store it."""
+    def add(
+        self,
+        new: NewFile,
+        now_s: int = NOW_S,
+        *,
+        busy: Collection[bytes] | None = None,
+        making_way: Sequence[NewFile] = (),
+    ) -> StoredFile:
+        """Store it; without more, while somebody sends everything that is there."""
         with self.connection.begin():
-            return files.add(self.connection, new, BOX_BYTES, now_s)
+            if busy is None:
+                busy = set(self.connection.scalars(select(file.c.identity)))
+            added, gone = files.add(self.connection, new, BOX_BYTES, now_s, busy)
+        self.assertEqual(list(gone), [other.id for other in making_way])
+        self.assertEqual([self.load(file_id) for file_id in gone], [None] * len(gone))
+        return added
 
-    def refusal(self, new: NewFile) -> str:
+    def refusal(self, new: NewFile, busy: Collection[bytes] | None = None) -> str:
         """See that it is not stored; give the reason."""
-        error = self.assertRaises(PeerError, self.add, new)
+        error = self.assertRaises(PeerError, self.add, new, busy=busy)
         self.assertIs(error.code, ErrorCode.FULL)
         self.assertIsNone(self.load(new.id))
         words: str = error.words
@@ -200,6 +213,38 @@ class FileRowTests(VaultTests):
         self.refusal(self.new(self.alice, 2))
         self.add(self.new(self.alice, 1))
         self.add(self.new(self.bob, BOX_BYTES))
+
+    def test_idle_ones_make_way(self) -> None:
+        """What anonymous senders do not go on with makes way, the oldest first."""
+        third = BOX_BYTES // 2 // 3
+        newest, oldest, middle, more = (
+            self.new(self.alice, third, is_anonymous=True) for _ in range(4)
+        )
+        for new, age_s in ((newest, 1), (oldest, 3), (middle, 2)):
+            self.add(new, NOW_S - age_s)
+        self.add(more, busy=(), making_way=[oldest])
+        # As many as must, and those not that somebody is sending.
+        large = self.new(self.alice, 2 * third, is_anonymous=True)
+        self.add(large, busy=[middle.identity], making_way=[newest, more])
+
+    def test_who_makes_no_way(self) -> None:
+        """Nobody makes way elsewhere, or who has logged in, or is all there."""
+        half = BOX_BYTES // 2
+        self.add(self.new(self.bob, half, is_anonymous=True))
+        self.add(self.new(self.alice, half - 2))
+        self.add(self.new(self.alice, 1, is_anonymous=True, place=OTHER_PLACE))
+        complete = self.new(self.alice, half - 2, is_anonymous=True)
+        self.add(complete)
+        with self.connection.begin():
+            files.received(self.connection, complete.id, NOW_S)
+        idle = self.new(self.alice, 1, is_anonymous=True)
+        self.add(idle)
+        for is_anonymous in (True, False):
+            new = self.new(self.alice, 4, is_anonymous=is_anonymous)
+            self.refusal(new, busy=())
+            # Where that would not do, nothing makes way.
+            self.assertIsNotNone(self.load(idle.id))
+        self.add(self.new(self.alice, 3), busy=(), making_way=[idle])
 
     def test_infected_ones_take_no_room(self) -> None:
         """What was destroyed makes room for another."""

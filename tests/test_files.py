@@ -400,6 +400,27 @@ class UploadTests(FileTests):
         self.until(lambda: len(self.files._reception.under_way) == MAX_UPLOADS // 2)
         self.put(b"x", name="more", address="192.0.2.99")
 
+    def test_anonymous_make_way(self) -> None:
+        """What somebody began without a name makes way, unless they go on."""
+        self.rules = evolve(self.rules, box_bytes=4 * len(CONTENT))
+        self.restart()
+        idle = self.begin(name="idle")
+        sending = self.put(CONTENT, name="sending")
+        self.write(sending, CONTENT[:SEGMENT_BYTES])
+        coming = self.put(CONTENT, name="coming")
+        self.assert_refused(self.putting(CONTENT, name="more"), ErrorCode.FULL)
+        self.until(lambda: self.blob_ids() == {sending.id, coming.id})
+        for upload in (sending, coming):
+            self.write(upload, CONTENT[SEGMENT_BYTES * (upload is sending) :])
+            self.assertEqual(self.reactor.wait(upload.finish()), "clean")
+        expected = {sending.id: "clean", coming.id: "clean"}
+        self.assertEqual(self.states(self.alice), expected)
+        self.drop(coming.id, self.alice)
+        # It begins anew.
+        again = self.put(CONTENT, name="idle")
+        self.assertNotEqual((again.id, again.offset), (idle.id, SEGMENT_BYTES))
+        again.abandon()
+
     def test_refused_ones_are_not_counted(self) -> None:
         """What was refused is not under way."""
         for _ in range(MAX_UPLOADS_PER_ADDRESS + 1):

@@ -7,12 +7,12 @@ uploads of one file the newest goes on; those before it end.
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -156,9 +156,10 @@ class Reception:
 
     # -- the announcement -------------------------------------------------------
 
+    @inlineCallbacks
     def _find_or_add(
         self, announced: Announced, place: Place
-    ) -> "Deferred[StoredFile]":
+    ) -> Generator[Any, Any, StoredFile]:
         """Find a file that was announced before, or store that it is to come."""
         account, details = announced.account, announced.details
         file_id = os.urandom(FILE_ID_BYTES)
@@ -172,17 +173,28 @@ class Reception:
             sealed=self._keys.seal(file_id, account.lookup, details),
         )
         promised = sum(other.missing for other in self._places if other is not place)
+        # Who comes while the store works is not among them, and finds what it left.
+        busy = {other.identity for other in self._places}
         now_s = int(self._seconds())
 
-        def work(connection: Connection) -> StoredFile:
+        def work(connection: Connection) -> tuple[StoredFile, Sequence[bytes]]:
             found = files.find_again(connection, new.identity, new.place, now_s)
             if found is not None and found.state is not FileState.RECEIVING:
-                return found
+                return found, ()
             there = 0 if found is None else self._blobs.size(found.id)
             self._check_disk(promised + max(0, new.size - there))
-            return found or files.add(connection, new, self._box_bytes, now_s)
+            if found is not None:
+                return found, ()
+            return files.add(connection, new, self._box_bytes, now_s, busy)
 
-        return self._store.write(work)
+        stored, gone = yield self._store.write(work)
+        for other in gone:
+            self._digests.pop(other, None)
+            # What stays behind is deleted as belonging to nobody.
+            self._run(self._blobs.delete, other).addErrback(
+                lambda failure: _log.failure("not deleted", failure=failure)
+            )
+        return stored
 
     def _check_disk(self, wanted: int) -> None:
         if self._blobs.free_bytes() - wanted < self._keep_free:

@@ -16,16 +16,14 @@ from sqlalchemy import (
     Row,
     Select,
     delete,
-    func,
     insert,
     select,
     update,
 )
 
-from securerecv.errors import ErrorCode, PeerError
-from securerecv.limits import MAX_FILES_PER_BOX
 from securerecv.vault.accounts import UnknownAccountError
 from securerecv.vault.database import chunks
+from securerecv.vault.fileroom import make_room
 from securerecv.vault.mailboxkeys import MailboxPublicKey
 from securerecv.vault.schema import account, file
 from securerecv.wire.filelines import FileState
@@ -91,16 +89,25 @@ class NewFile:
 # -- taking them in -----------------------------------------------------------
 
 
-def add(connection: Connection, new: NewFile, box_bytes: int, now_s: int) -> StoredFile:
+def add(
+    connection: Connection,
+    new: NewFile,
+    box_bytes: int,
+    now_s: int,
+    busy: Collection[bytes] = (),
+) -> tuple[StoredFile, Sequence[bytes]]:
     """
     Store a new file of which nothing has come yet.
 
     Args:
         connection: with a transaction.
         new: the file.
-        box_bytes: how much a box may hold; anonymous senders may use half of it,
-            and of the number of files, so that they cannot shut out others.
+        box_bytes: how much a box may hold, see `securerecv.vault.fileroom`.
         now_s: the time, seconds since 1970.
+        busy: identities of the files that are just being sent.
+
+    Returns:
+        The file, and the ids of unfinished ones that made way for it.
 
     Raises:
         UnknownAccountError: there is no such account any more.
@@ -110,9 +117,15 @@ def add(connection: Connection, new: NewFile, box_bytes: int, now_s: int) -> Sto
     owner = select(account.c.id).where(account.c.id == new.account_id)
     if connection.scalar(owner.with_for_update()) is None:
         raise UnknownAccountError
-    _check_room(connection, new, box_bytes, everybody=True)
-    if new.is_anonymous:
-        _check_room(connection, new, box_bytes, everybody=False)
+    gone = make_room(
+        connection,
+        new.account_id,
+        new.size,
+        box_bytes,
+        is_anonymous=new.is_anonymous,
+        place=new.place,
+        busy=busy,
+    )
     row = {
         "id": new.id,
         "account_id": new.account_id,
@@ -125,28 +138,8 @@ def add(connection: Connection, new: NewFile, box_bytes: int, now_s: int) -> Sto
         "sealed_for_server": new.sealed,
     }
     connection.execute(insert(file).values(row))
-    return _stored(connection.execute(_files().where(file.c.id == new.id)).one())
-
-
-def _check_room(
-    connection: Connection, new: NewFile, box_bytes: int, *, everybody: bool
-) -> None:
-    """Count what is in a box: of everybody, or of anonymous senders."""
-    shares = 1 if everybody else 2
-    there = file.c.account_id == new.account_id
-    # Of an infected one nothing is kept but its description.
-    held = func.sum(file.c.size).filter(file.c.state != FileState.INFECTED.value)
-    query = select(func.count(), held).select_from(file).where(there)
-    if not everybody:
-        query = query.where(file.c.is_anonymous)
-    count, size = connection.execute(query).one()
-    whose = "that box" if everybody else "what is left for anonymous senders"
-    if count >= MAX_FILES_PER_BOX // shares:
-        words = f"{whose} holds {count} files; some must be dropped first"
-        raise PeerError(ErrorCode.FULL, words)
-    if int(size or 0) + new.size > box_bytes // shares:
-        words = f"{whose} has no room for {new.size} bytes more"
-        raise PeerError(ErrorCode.FULL, words)
+    added = connection.execute(_files().where(file.c.id == new.id)).one()
+    return _stored(added), gone
 
 
 def find_again(
