@@ -187,6 +187,7 @@ class Reception:
                 return found, ()
             return files.add(connection, new, self._box_bytes, now_s, busy)
 
+        stored: StoredFile
         stored, gone = yield self._store.write(work)
         for other in gone:
             self._digests.pop(other, None)
