@@ -17,12 +17,21 @@ steps = st.lists(st.one_of(spans, st.integers(0, 120)), max_size=80)
 class ReassemblyTests(SynchronousTestCase):
     """The bytes come out as they were, each of them once."""
 
-    @given(steps=steps, window=st.integers(1, 150), offset=st.integers(0, 400))
+    @given(
+        steps=steps,
+        window=st.integers(1, 150),
+        offset=st.integers(0, 400),
+        chunk_bytes=st.integers(1, 150),
+    )
     def test_like_an_array(
-        self, steps: list[tuple[int, int] | int], window: int, offset: int
+        self,
+        steps: list[tuple[int, int] | int],
+        window: int,
+        offset: int,
+        chunk_bytes: int,
     ) -> None:
         """However pieces overlap and are read, what comes out is the file."""
-        file = Reassembly(offset, len(CONTENT), window)
+        file = Reassembly(offset, len(CONTENT), window, chunk_bytes)
         has = [at < offset for at in range(len(CONTENT) + 1)]
         read = bytearray()
         for step in steps:
@@ -59,11 +68,40 @@ class ReassemblyTests(SynchronousTestCase):
         self.assertTrue(file.put(frontier + 5, byte))
         self.assertFalse(file.put(frontier + 3, byte))
 
-    def test_memory_goes_back(self) -> None:
-        """When all is used up the ring is let go."""
-        file = Reassembly(0, 10, 100)
-        self.assertEqual(len(file.ring), 10)
-        file.put(0, memoryview(b"0123456789"))
-        file.consume(10)
-        self.assertEqual(len(file.ring), 0)
+    def test_room(self) -> None:
+        """What comes next has room to the end of its chunk, or of the window."""
+        file = Reassembly(5, 100, 30, 16)
+        for frontier, base, stop in (
+            (5, 0, 16),
+            (10, 0, 16),
+            (16, 16, 32),
+            (33, 32, 35),
+        ):
+            file.put(file.frontier, memoryview(CONTENT)[file.frontier : frontier])
+            self.assertEqual(file.room()[0::2], (base, stop))
+            self.assertEqual(len(file.room()[1]), 16)
+        file.put(33, memoryview(b"ab"))
+        self.assertEqual(file.room(), (35, b"", 35))
+
+    def test_memory(self) -> None:
+        """What holds no byte takes no memory, neither before nor afterwards."""
+        file = Reassembly(0, 100, 80, 16)
+        self.assertEqual(held(file), 0)
+        file.put(70, memoryview(b"0123456789"))
+        self.assertEqual(held(file), 16)
+        file.put(0, memoryview(CONTENT)[:70])
+        self.assertEqual(held(file), 80)
+        while piece := file.readable():
+            file.consume(len(piece))
+        self.assertEqual(held(file), 0)
+        file.put(80, memoryview(CONTENT)[80:100])
+        self.assertEqual(held(file), 20)
+        file.consume(16)
+        file.consume(4)
+        self.assertEqual(held(file), 0)
         self.assertTrue(file.is_complete)
+
+
+def held(file: Reassembly) -> int:
+    """Tell how many bytes of memory the window takes."""
+    return sum(map(len, file._chunks.values()))

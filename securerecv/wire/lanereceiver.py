@@ -125,12 +125,9 @@ class LaneReceiver(LaneEnd):
         """
         file = self._file
         numbers = self._numbers
-        ring, ring_bytes = file.ring, file.ring_bytes
-        frontier, limit = file.frontier, file.limit
+        frontier = file.frontier
+        base, chunk, stop = file.room()
         first = expected = numbers.expected
-        if expected + len(datagrams) > MAX_PACKETS:
-            # Each is looked at for itself: some number may be over the end.
-            limit = 0
         iv = self._keys.data.iv
         decrypt_into = self._keys.data.cipher.decrypt_into
         unpack = HEADER.unpack_from
@@ -143,14 +140,11 @@ class LaneReceiver(LaneEnd):
             if OVERHEAD_BYTES < size <= MAX_DATAGRAM_BYTES:
                 _, kind, _, number, offset = unpack(datagram)
                 end = offset + size - OVERHEAD_BYTES
-                at = offset % ring_bytes
-                stop = at + end - offset
                 if (
                     kind == 0
-                    and number == expected
+                    and number == expected < MAX_PACKETS
                     and offset == frontier
-                    and end <= limit
-                    and stop <= ring_bytes
+                    and end <= stop
                     and not self.is_over
                 ):
                     # Nearly always: the next packet, with the next piece.
@@ -159,7 +153,7 @@ class LaneReceiver(LaneEnd):
                             (iv ^ number).to_bytes(NONCE_BYTES, "big"),
                             datagram[HEADER_BYTES:],
                             datagram[:HEADER_BYTES],
-                            ring[at:stop],
+                            chunk[offset - base : end - base],
                         )
                     except InvalidTag:
                         drops.append(LaneDrop.FORGED)
@@ -176,6 +170,7 @@ class LaneReceiver(LaneEnd):
                 drops.append(drop)
             first = expected = numbers.expected
             frontier = file.frontier
+            base, chunk, stop = file.room()
 
         self._came_in_order(first, expected, frontier, now)
         if good_bytes:
@@ -259,7 +254,7 @@ class LaneReceiver(LaneEnd):
         """Take back the place of bytes that `readable` has given."""
         file = self._file
         file.consume(count)
-        if file.limit - self._told_limit >= file.ring_bytes // 4:
+        if file.limit - self._told_limit >= file.window_bytes // 4:
             self._ack_s = now
 
     def expire(self, now: float) -> None:

@@ -9,39 +9,68 @@ from securerecv.wire.ranges import Ranges
 MAX_ISLANDS = 4096
 """Stretches beyond the first gap; pieces that would make more are not taken."""
 
+CHUNK_BYTES = 1024 * 1024
+"""Memory is taken in such pieces, each for what begins at a multiple of it."""
+
 
 class Reassembly:
     """
     The part of a file that has come and has not been used up.
 
-    The byte at an offset has its place in a ring, at the offset modulo the ring's
-    size; so pieces are decrypted where they belong, and what is used up makes room.
+    Its bytes lie in chunks.  One is made when the first of its bytes comes, and let
+    go when all of them are used up; so a window takes memory only as it fills, and
+    pieces are decrypted where they belong.
 
     Args:
         offset: where in the file it begins.
         size: of the whole file.
-        window_bytes: of the ring; it takes memory only as it fills.
+        window_bytes: between what is used up and what can be taken.
+        chunk_bytes: of a chunk.
 
     Attributes:
-        ring: the bytes.
-        ring_bytes: how many.
+        window_bytes: as given.
         contiguous: all bytes before this offset are there.
         frontier: no byte at this offset or behind it is there.
         limit: bytes before this offset have a place now.
     """
 
-    def __init__(self, offset: int, size: int, window_bytes: int) -> None:
-        self.ring_bytes = max(1, min(window_bytes, size - offset))
-        self.ring = memoryview(bytearray(self.ring_bytes))
+    def __init__(
+        self, offset: int, size: int, window_bytes: int, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
+        self.window_bytes = window_bytes
         self.contiguous = self.frontier = self._consumed = offset
         self._size = size
-        self.limit = min(size, offset + self.ring_bytes)
+        self.limit = min(size, offset + window_bytes)
+        self._chunk_bytes = chunk_bytes
+        self._chunks: dict[int, memoryview] = {}
         self._islands = Ranges()
 
     @property
     def is_complete(self) -> bool:
         """Whether the file is there to its end."""
         return self.contiguous == self._size
+
+    def room(self) -> tuple[int, memoryview, int]:
+        """
+        Give the chunk that bytes at the frontier belong to.
+
+        Returns:
+            The offset of its first byte; its bytes; the offset up to which they may
+            be written, which is the frontier if nothing has a place there now.
+        """
+        if self.frontier == self.limit:
+            return self.frontier, memoryview(b""), self.frontier
+        base, chunk = self._chunk(self.frontier)
+        return base, chunk, min(self.limit, base + len(chunk))
+
+    def _chunk(self, offset: int) -> tuple[int, memoryview]:
+        """Give the chunk that an offset lies in, and where it begins."""
+        base = offset - offset % self._chunk_bytes
+        chunk = self._chunks.get(base)
+        if chunk is None:
+            chunk = memoryview(bytearray(min(self._chunk_bytes, self._size - base)))
+            self._chunks[base] = chunk
+        return base, chunk
 
     def add_at_frontier(self, first: int, end: int) -> bool:
         """
@@ -93,10 +122,12 @@ class Reassembly:
                 return False
         elif not self._fill(first, end):
             return False
-        at = first % self.ring_bytes
-        before_edge = min(len(piece), self.ring_bytes - at)
-        self.ring[at : at + before_edge] = piece[:before_edge]
-        self.ring[: len(piece) - before_edge] = piece[before_edge:]
+        while first < end:
+            base, chunk = self._chunk(first)
+            stop = min(end, base + len(chunk))
+            chunk[first - base : stop - base] = piece[: stop - first]
+            piece = piece[stop - first :]
+            first = stop
         return True
 
     def _fill(self, first: int, end: int) -> bool:
@@ -119,14 +150,15 @@ class Reassembly:
 
         They stay as they are until `consume` says that they are used up.
         """
-        at = self._consumed % self.ring_bytes
-        count = min(self.contiguous - self._consumed, self.ring_bytes - at)
-        return self.ring[at : at + count].toreadonly()
+        if self._consumed == self.contiguous:
+            return memoryview(b"")
+        base, chunk = self._chunk(self._consumed)
+        return chunk[self._consumed - base : self.contiguous - base].toreadonly()
 
     def consume(self, count: int) -> None:
         """Give back the place of bytes that `readable` has given."""
+        base = self._consumed - self._consumed % self._chunk_bytes
         self._consumed += count
-        self.limit = min(self._size, self._consumed + self.ring_bytes)
-        if self._consumed == self._size:
-            self.ring = memoryview(bytearray())
-            self.ring_bytes = 1
+        self.limit = min(self._size, self._consumed + self.window_bytes)
+        if self._consumed in {base + self._chunk_bytes, self._size}:
+            self._chunks.pop(base, None)
