@@ -77,7 +77,21 @@ MAX_DATAGRAM_HANDSHAKES_PER_ADDRESS = 64
 
 MAX_LANES = 64
 MAX_LANES_PER_ADDRESS = 16
-"""Files that travel over UDP at once, either way: each may hold 8 MiB."""
+"""Files that travel over UDP at once, either way."""
+
+LANE_WINDOW_BYTES = 16 * 1024 * 1024
+"""
+What one lane may hold of a file.
+
+On a path that loses packets some byte is nearly always missing, for two to three
+round trips: 100 MB a second over 50 ms needs 15 MB.
+"""
+
+LEAST_LANE_WINDOW_BYTES = 4 * 1024 * 1024
+"""What each may hold even when all places are taken."""
+
+MAX_LANE_BYTES = 512 * 1024 * 1024
+"""What all of them together may hold."""
 
 GOODBYE_S = 5.0
 """What conversations have left to finish when the server stops."""

@@ -11,9 +11,10 @@ from typing import Any
 
 from attrs import define, field
 
+from securerecv.limits import LANE_WINDOW_BYTES
 from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import LaneDrop
-from securerecv.wire.lanereceiver import WINDOW_BYTES, LaneReceiver
+from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
 
 SECRET = bytes(range(32))
@@ -144,7 +145,7 @@ class Lane:
     content: bytes
     offset: int = 0
     read_rate: float = NEVER
-    window_bytes: int = WINDOW_BYTES
+    window_bytes: int = LANE_WINDOW_BYTES
     lane_id: bytes = b"lane-id."
     sender_address: Hashable = "sender"
     receiver_address: Hashable = "receiver"

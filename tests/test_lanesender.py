@@ -12,7 +12,7 @@ from securerecv.wire import lanesender
 from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S, LaneDrop
 from securerecv.wire.lanesender import LaneSender
-from securerecv.wire.outgoing import CHUNK_BYTES, MAX_WINDOW_BYTES
+from securerecv.wire.outgoing import CHUNK_BYTES
 from tests.lanekit import (
     ACK,
     CHALLENGE,
@@ -174,7 +174,10 @@ class SendingTests(Case):
     def test_greedy_receiver(self) -> None:
         """A receiver that would take everything, and has nothing, gets a window."""
         size = 1 << 30
-        sender = LaneSender(LANE_ID, derive(SECRET), 0, size, "", NOW, os.urandom)
+        window = 4 * CHUNK_BYTES
+        sender = LaneSender(
+            LANE_ID, derive(SECRET), 0, size, "", NOW, os.urandom, window
+        )
         chunk = bytes(1 << 20)
         now = NOW
         for number in range(2000):
@@ -184,9 +187,9 @@ class SendingTests(Case):
             text = ack_text(0, size, (0, sender._next_number))
             sender.receive([self.acks.seal(ACK, number, text)], "", now + 0.005)
             now += 0.01
-        self.assertEqual(sender._file.sent, MAX_WINDOW_BYTES)
+        self.assertEqual(sender._file.sent, window)
         held = sum(map(len, sender._file._chunks))
-        self.assertLessEqual(held, MAX_WINDOW_BYTES + 2 * CHUNK_BYTES)
+        self.assertLessEqual(held, window + 2 * CHUNK_BYTES)
 
 
 class DropTests(Case):

@@ -36,6 +36,15 @@ class ShareTests(SynchronousTestCase):
             share = share_of_link(net, there, 15_000_000)
             self.assertGreater(share, least * (1 - loss), loss)
 
+    def test_long_path_with_loss(self) -> None:
+        """Bytes that are missing for some round trips do not hold up the others."""
+        net = Net(1)
+        rate = 800 * MBIT_PER_S
+        there = Link(net, rate=rate, delay_s=0.025, queue_bytes=2_000_000, loss=0.05)
+        there.longest = 1472
+        # The first of 1.2 seconds are for finding out what the path carries.
+        self.assertGreater(share_of_link(net, there, 60_000_000), 0.45)
+
     def test_short_queue(self) -> None:
         """A queue of a fifth of the round trip is enough."""
         net = Net(4)

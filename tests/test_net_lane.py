@@ -14,7 +14,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.client.incoming import Incoming
 from securerecv.client.lanes import ClientLanes
 from securerecv.client.outgoing import Outgoing, ignore
+from securerecv.limits import (
+    LANE_WINDOW_BYTES,
+    LEAST_LANE_WINDOW_BYTES,
+    MAX_LANE_BYTES,
+    MAX_LANES,
+    MAX_LANES_PER_ADDRESS,
+)
 from securerecv.net.lane import PROGRESS_S, ReceivingLane, SendingLane
+from securerecv.net.lanes import Lanes
 from securerecv.net.outbox import Address
 from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S
@@ -22,6 +30,7 @@ from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
 from securerecv.wire.replies import NotUnderstoodError
 from tests.lanekit import ACK, CLOSE, DATA, LANE_ID, PROBE, SECRET, Direction, ack_text
+from tests.memoryfiles import MemoryDownload, MemoryFiles, MemoryUpload
 
 PEER = ("192.0.2.1", 7)
 SIZE = 1_000_000
@@ -299,3 +308,68 @@ class ClientLanesTests(Case):
         )
         sink = Incoming(io.BytesIO())
         self.assertRaises(NotUnderstoodError, lanes.receive_file, LANE_ID, 0, 1, sink)
+
+
+class WindowTests(Case):
+    """How much of a file the server's lanes may hold."""
+
+    def setUp(self) -> None:
+        """Make lanes, and a file."""
+        super().setUp()
+        self.lanes = Lanes(self.send, self.clock, os.urandom)
+        self.files = MemoryFiles()
+        self.number = self.files.add("bob", b"", "x")
+
+    def begin(self, host: str, size: int = 1 << 30) -> bytes:
+        """Let a file go out."""
+        download = MemoryDownload(self.files, self.number, size, "", "x", b"")
+        return self.lanes.send(
+            download, 0, lambda _: SECRET, host, PEER, over=lambda: None
+        )
+
+    def receive(self, host: str) -> bytes:
+        """Let a file come in."""
+        kept = self.files.kept[self.number]
+        upload = MemoryUpload(self.files, kept, self.number, 1 << 30, 0)
+        return self.lanes.receive(
+            upload,
+            lambda _: SECRET,
+            host,
+            PEER,
+            complete=lambda: None,
+            over=lambda: None,
+        )
+
+    def window(self, lane_id: bytes) -> int:
+        """Tell what a lane may hold."""
+        return self.lanes._lanes[lane_id]._end.window_bytes
+
+    def test_many(self) -> None:
+        """Many lanes hold no more than there is, each has a part, and some more."""
+        hosts = range(MAX_LANES // MAX_LANES_PER_ADDRESS)
+        windows = []
+        for host in map(str, hosts):
+            mine = []
+            for _ in range(MAX_LANES_PER_ADDRESS // 2):
+                mine += [self.begin(host), self.receive(host)]
+            windows += [self.window(lane_id) for lane_id in mine]
+            self.assertEqual(self.window(mine[0]), LANE_WINDOW_BYTES)
+            self.assertEqual(self.window(mine[1]), LANE_WINDOW_BYTES)
+        self.assertEqual(len(windows), MAX_LANES)
+        self.assertEqual(sum(windows), MAX_LANE_BYTES)
+        self.assertEqual(min(windows), LEAST_LANE_WINDOW_BYTES)
+
+    def test_given_back(self) -> None:
+        """What a lane had, the next one has when it is over."""
+        for _ in range(MAX_LANES_PER_ADDRESS):
+            first, *others = [self.begin("here") for _ in range(8)]
+            self.assertEqual(self.window(first), LANE_WINDOW_BYTES)
+            for lane_id in (first, *others):
+                self.lanes.cut_off(lane_id)
+
+    def test_short_file(self) -> None:
+        """A short file takes nothing away from others."""
+        for _ in range(MAX_LANES_PER_ADDRESS - 1):
+            lane_id = self.begin("here", 1000)
+            self.assertEqual(self.window(lane_id), LEAST_LANE_WINDOW_BYTES)
+        self.assertEqual(self.window(self.begin("here")), LANE_WINDOW_BYTES)

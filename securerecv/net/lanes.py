@@ -10,18 +10,42 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.interfaces import Download, Upload
-from securerecv.limits import MAX_LANES, MAX_LANES_PER_ADDRESS
+from securerecv.limits import (
+    LANE_WINDOW_BYTES,
+    LEAST_LANE_WINDOW_BYTES,
+    MAX_LANE_BYTES,
+    MAX_LANES,
+    MAX_LANES_PER_ADDRESS,
+)
 from securerecv.net.lane import Lane, ReceivingLane, Send, SendingLane
 from securerecv.net.outbox import Address
+from securerecv.wire.budget import Budget
 from securerecv.wire.lanekeys import LANE_ID_BYTES, derive
 from securerecv.wire.lanepackets import LANE_ID, LaneDrop
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
+
+
+@frozen
+class _Place:
+    """
+    What a lane takes up.
+
+    Attributes:
+        lane_id: 8 bytes.
+        host: whose it is.
+        window_bytes: what it may hold.
+    """
+
+    lane_id: bytes
+    host: str
+    window_bytes: int
 
 
 class Lanes:
@@ -42,6 +66,8 @@ class Lanes:
         self._random_bytes = random_bytes
         self._lanes: dict[bytes, Lane] = {}
         self._counts: Counter[str] = Counter()
+        # What there is beyond the least of each.
+        self._memory = Budget(MAX_LANE_BYTES - MAX_LANES * LEAST_LANE_WINDOW_BYTES)
 
     def received(self, datagrams: Sequence[bytes], address: Address) -> list[LaneDrop]:
         """Take packets that came together; say why nothing came of some."""
@@ -99,28 +125,29 @@ class Lanes:
         Raises:
             PeerError: ``busy``; there are too many.
         """
-        lane_id = self._take_place(host)
+        place = self._take_place(host, upload.size - upload.offset)
         end = LaneReceiver(
-            lane_id,
-            derive(secret_of(lane_id)),
+            place.lane_id,
+            derive(secret_of(place.lane_id)),
             upload.offset,
             upload.size,
             address,
             self._clock.seconds(),
             self._random_bytes,
+            place.window_bytes,
         )
         self._begin(
-            lane_id,
+            place.lane_id,
             ReceivingLane(
                 end,
                 self._clock,
                 self._send,
-                partial(self._over, lane_id, host, over),
+                partial(self._over, place, over),
                 upload,
                 complete,
             ),
         )
-        return lane_id
+        return place.lane_id
 
     def send(
         self,
@@ -141,30 +168,32 @@ class Lanes:
         Raises:
             PeerError: ``busy``; there are too many.
         """
-        lane_id = self._take_place(host)
+        place = self._take_place(host, download.size - offset)
         end = LaneSender(
-            lane_id,
-            derive(secret_of(lane_id)),
+            place.lane_id,
+            derive(secret_of(place.lane_id)),
             offset,
             download.size,
             address,
             self._clock.seconds(),
             self._random_bytes,
+            place.window_bytes,
         )
         self._begin(
-            lane_id,
+            place.lane_id,
             SendingLane(
                 end,
                 self._clock,
                 self._send,
-                partial(self._over, lane_id, host, over),
+                partial(self._over, place, over),
                 download,
                 _ignore,
             ),
         )
-        return lane_id
+        return place.lane_id
 
-    def _take_place(self, host: str) -> bytes:
+    def _take_place(self, host: str, size: int) -> _Place:
+        """Find room for a lane that is to carry so many bytes."""
         if len(self._lanes) >= MAX_LANES or self._counts[host] >= MAX_LANES_PER_ADDRESS:
             words = "too many files are under way; try again in a while"
             raise PeerError(ErrorCode.BUSY, words)
@@ -172,7 +201,10 @@ class Lanes:
         lane_id = self._random_bytes(LANE_ID_BYTES)
         while lane_id in self._lanes:
             lane_id = self._random_bytes(LANE_ID_BYTES)
-        return lane_id
+        more = max(0, min(size, LANE_WINDOW_BYTES) - LEAST_LANE_WINDOW_BYTES)
+        more = min(more, self._memory.left_for(host))
+        self._memory.take(more, host)
+        return _Place(lane_id, host, LEAST_LANE_WINDOW_BYTES + more)
 
     def _begin(self, lane_id: bytes, lane: Lane) -> None:
         self._lanes[lane_id] = lane
@@ -180,13 +212,11 @@ class Lanes:
         self._clock.callLater(0, lane.proceed)
 
     def _over(
-        self,
-        lane_id: bytes,
-        host: str,
-        over: Callable[[], None],
-        _failure: Failure | None,
+        self, place: _Place, over: Callable[[], None], _failure: Failure | None
     ) -> None:
-        del self._lanes[lane_id]
+        del self._lanes[place.lane_id]
+        host = place.host
+        self._memory.give_back(place.window_bytes - LEAST_LANE_WINDOW_BYTES, host)
         self._counts[host] -= 1
         if not self._counts[host]:
             del self._counts[host]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
+from securerecv.limits import LANE_WINDOW_BYTES
 from securerecv.wire.laneend import LaneEnd
 from securerecv.wire.lanekeys import MAX_PACKETS, NONCE_BYTES, LaneKeys
 from securerecv.wire.lanepackets import (
@@ -30,9 +31,6 @@ from securerecv.wire.lanepackets import (
     LaneDrop,
 )
 from securerecv.wire.reassembly import Reassembly
-
-WINDOW_BYTES = 4 * 1024 * 1024
-"""Of a file, received and not used up: what one lane may hold in memory."""
 
 ACK_EVERY_PACKETS = 4
 ACK_AT_ONCE_PACKETS = 48
@@ -65,7 +63,10 @@ class LaneReceiver(LaneEnd):
         address: of the other end, which DTLS has shaken hands with.
         now: seconds on the clock that all other times are on.
         random_bytes: draws what an address must repeat.
-        window_bytes: of memory.
+        window_bytes: what it may hold of the file.
+
+    Attributes:
+        window_bytes: as given.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class LaneReceiver(LaneEnd):
         address: Hashable,
         now: float,
         random_bytes: Callable[[int], bytes],
-        window_bytes: int = WINDOW_BYTES,
+        window_bytes: int = LANE_WINDOW_BYTES,
     ) -> None:
         super().__init__(lane_id, keys.acks, _HEARS, address, now, random_bytes)
+        self.window_bytes = window_bytes
         self._keys = keys
         self._file = Reassembly(offset, size, window_bytes)
         self._scratch = memoryview(bytearray(MAX_DATAGRAM_BYTES))
@@ -254,7 +256,7 @@ class LaneReceiver(LaneEnd):
         """Take back the place of bytes that `readable` has given."""
         file = self._file
         file.consume(count)
-        if file.limit - self._told_limit >= file.window_bytes // 4:
+        if file.limit - self._told_limit >= self.window_bytes // 4:
             self._ack_s = now
 
     def expire(self, now: float) -> None:

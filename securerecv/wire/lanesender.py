@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
+from securerecv.limits import LANE_WINDOW_BYTES
 from securerecv.wire.bbr import Bbr
 from securerecv.wire.congestion import Controller, DeliveryRate
 from securerecv.wire.laneend import LaneEnd
@@ -64,10 +65,12 @@ class LaneSender(LaneEnd):
         address: of the other end, which DTLS has shaken hands with.
         now: seconds on the clock that all other times are on.
         random_bytes: draws what an address must repeat.
+        window_bytes: what it may hold of the file, sent and not arrived.
         limit: what the receiver takes before it has said so itself.
         new_controller: makes the control of congestion for a path.
 
     Attributes:
+        window_bytes: as given.
         is_refused: it is over because the receiver wanted no more.
         packets_sent: with pieces of the file.
         packets_lost: of those, as far as is known.
@@ -82,15 +85,17 @@ class LaneSender(LaneEnd):
         address: Hashable,
         now: float,
         random_bytes: Callable[[int], bytes],
+        window_bytes: int = LANE_WINDOW_BYTES,
         limit: int = 64 * 1024,
         new_controller: Callable[[int], Controller] = Bbr,
     ) -> None:
         super().__init__(lane_id, keys.data, _HEARS, address, now, random_bytes)
+        self.window_bytes = window_bytes
         self.is_refused = False
         self.packets_sent = self.packets_lost = 0
         self._keys = keys
         self._size = size
-        self._file = Outgoing(offset, size)
+        self._file = Outgoing(offset, size, window_bytes)
         self._file.acknowledged(offset, offset + limit)
         self._new_controller = new_controller
         self._changes = 0

@@ -12,9 +12,6 @@ CHUNK_BYTES = 1024 * 1024
 READ_AHEAD_BYTES = CHUNK_BYTES
 """Beyond what was sent."""
 
-MAX_WINDOW_BYTES = 8 * 1024 * 1024
-"""Sent and not arrived: so much is held in memory, whatever a receiver would take."""
-
 
 class Outgoing:
     """
@@ -26,6 +23,8 @@ class Outgoing:
     Args:
         offset: where in the file it begins.
         size: of the whole file.
+        window_bytes: of what was sent and has not arrived, whatever a receiver would
+            take: it is held in memory.
 
     Attributes:
         sent: all before this offset was sent at least once.
@@ -33,9 +32,10 @@ class Outgoing:
         limit: the receiver takes nothing behind this offset yet.
     """
 
-    def __init__(self, offset: int, size: int) -> None:
+    def __init__(self, offset: int, size: int, window_bytes: int) -> None:
         self.sent = self.arrived = self.limit = offset
         self._size = size
+        self._window_bytes = window_bytes
         self._base = self._end = offset
         self._chunks: deque[memoryview] = deque()
         self._again: deque[tuple[int, int]] = deque()
@@ -68,7 +68,7 @@ class Outgoing:
     def acknowledged(self, contiguous: int, limit: int) -> None:
         """Take note of how far the receiver is, and what it takes."""
         self.arrived = max(self.arrived, contiguous)
-        most = min(limit, self.arrived + MAX_WINDOW_BYTES, self._size)
+        most = min(limit, self.arrived + self._window_bytes, self._size)
         self.limit = max(self.limit, most)
         while self._chunks and self._base + len(self._chunks[0]) <= self.arrived:
             self._base += len(self._chunks.popleft())

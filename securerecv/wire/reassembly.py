@@ -28,7 +28,6 @@ class Reassembly:
         chunk_bytes: of a chunk.
 
     Attributes:
-        window_bytes: as given.
         contiguous: all bytes before this offset are there.
         frontier: no byte at this offset or behind it is there.
         limit: bytes before this offset have a place now.
@@ -37,7 +36,7 @@ class Reassembly:
     def __init__(
         self, offset: int, size: int, window_bytes: int, chunk_bytes: int = CHUNK_BYTES
     ) -> None:
-        self.window_bytes = window_bytes
+        self._window_bytes = window_bytes
         self.contiguous = self.frontier = self._consumed = offset
         self._size = size
         self.limit = min(size, offset + window_bytes)
@@ -159,6 +158,6 @@ class Reassembly:
         """Give back the place of bytes that `readable` has given."""
         base = self._consumed - self._consumed % self._chunk_bytes
         self._consumed += count
-        self.limit = min(self._size, self._consumed + self.window_bytes)
+        self.limit = min(self._size, self._consumed + self._window_bytes)
         if self._consumed in {base + self._chunk_bytes, self._size}:
             self._chunks.pop(base, None)
