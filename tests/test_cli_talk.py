@@ -198,7 +198,7 @@ class CommandTests(TestCase):
             environment: more variables.
 
         Returns:
-            Fires with the exit code.
+            Fires with the exit code, as a shell gives it.
         """
 
         def run() -> int:
@@ -216,6 +216,8 @@ class CommandTests(TestCase):
             finally:
                 process.close()
             self.assertNotIn("Traceback", process.before)
+            if process.signalstatus is not None:
+                return 128 + int(process.signalstatus)
             return int(process.exitstatus)
 
         return deferToThread(run)
@@ -485,7 +487,7 @@ class TypingTests(CommandTests):
     """What is typed at a terminal."""
 
     async def test_interrupted(self) -> None:
-        """Ctrl-C at any question ends the command quietly, with 130."""
+        """Ctrl-C at any question ends the command quietly, as the signal does."""
         known = ("last", self.server, "--user", "alice", "--pin", self.pin)
         unknown = ("last", self.server, "--user", "alice")
         typing = ("send", self.server, "--to", "alice")
@@ -503,14 +505,36 @@ class TypingTests(CommandTests):
             self.assertEqual(code, 130, prompt)
 
     async def test_no_password(self) -> None:
-        """Ctrl-D at the password is no password."""
+        """Ctrl-D at the password is no password, and is said to be none."""
 
         def nothing(process: Any) -> None:
             process.expect("Password")
             process.sendeof()
+            process.expect_exact("\r\nsecurerecv: no password was given\r\n")
 
         arguments = ("last", self.server, "--user", "alice", "--pin", self.pin)
-        self.assertEqual(await self.at_terminal(*arguments, then=nothing), 130)
+        self.assertEqual(await self.at_terminal(*arguments, then=nothing), 1)
+
+    async def test_interrupted_loop(self) -> None:
+        """Ctrl-C ends a shell's loop around commands as well."""
+        words = shlex.join([*PROGRAM, "watch", self.server, "--pin", self.pin])
+        loop = f"for turn in 1 2 3; do {words}; done; echo over"
+
+        def run() -> tuple[str, int | None]:
+            process: Any = pexpect.spawn(
+                "bash", ["-c", loop], env=self.environment, encoding="utf-8"
+            )
+            process.timeout = TIMEOUT_S
+            process.expect("Your address is")
+            press_ctrl_c(process)
+            process.expect(pexpect.EOF)
+            process.close()
+            return process.before, process.signalstatus
+
+        shown, ended_by = await deferToThread(run)
+        self.assertEqual(ended_by, signal.SIGINT)
+        self.assertNotIn("over", shown)
+        self.assertNotIn("Your address is", shown)
 
     async def test_message(self) -> None:
         """A message is typed, and ended with Ctrl-D."""
@@ -609,7 +633,7 @@ class WatchTests(CommandTests):
         self.assertEqual((message["from"], message["text"]), ("anon", "hi"))
         process.send_signal(signal.SIGINT)
         await deferToThread(process.communicate, timeout=TIMEOUT_S)
-        self.assertEqual(process.returncode, 130)
+        self.assertEqual(process.returncode, -signal.SIGINT)
 
     async def test_user_at_terminal(self) -> None:
         """At a terminal a user is told that it has begun, and how to end it."""
@@ -722,7 +746,7 @@ class MainTests(SynchronousTestCase):
         """After Ctrl-C a command's work ends, and does not deal with lost peers."""
         self.assertEqual(
             self.run_instead("tests.test_cli_talk:interrupted"),
-            (130, "it ends: CancelledError\n\n"),
+            (-signal.SIGINT, "it ends: CancelledError\n\n"),
         )
 
     def test_closed_streams(self) -> None:

@@ -152,7 +152,7 @@ class FilesTests(TestCase):
             await pause(0.01)
         process.send_signal(signal.SIGINT)
         ended = await self.ends(process)
-        self.assertNotEqual(ended.code, 0)
+        self.assertEqual(ended.code, -signal.SIGINT)
         self.assertNotIn("Traceback", ended.err)
         self.relay.lose = lambda _from_server, _data: False
 

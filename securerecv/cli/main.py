@@ -2,12 +2,14 @@
 The ``securerecv`` command: which commands there are, and how they may end.
 
 Exit codes: 0 done; 1 the server or the work said no, and one line on standard
-error says why; 2 wrong usage; 130 interrupted.
+error says why; 2 wrong usage.  After Ctrl-C it ends as SIGINT ends programs.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -19,7 +21,8 @@ from securerecv.cli.terminal import visible_line
 from securerecv.errors import PeerError, SecurerecvError
 
 EXIT_NO = 1
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+"""What a shell says of a program that SIGINT has ended."""
 
 COMMANDS = {
     "serve": ("securerecv.cli.serve:serve", "Start the server."),
@@ -114,7 +117,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = error.exit_code
     except click.ClickException as error:
         code = _complain(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort):  # click makes the one the other
+        _end_as_interrupted()
         code = EXIT_INTERRUPTED
     except PeerError as error:
         code = _complain(f"{error.words} ({error.code.value})", EXIT_NO)
@@ -127,6 +131,20 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         code = _complain(f"please report this: {_describe(error)}", EXIT_NO)
     return code if isinstance(code, int) else 0
+
+
+def _end_as_interrupted() -> None:
+    """
+    End as if SIGINT had not been caught, unless it is blocked.
+
+    A shell tells by that whether Ctrl-C was meant for it as well: after an exit code
+    of 130 it would go on with the next round of a loop
+    (https://www.cons.org/cracauer/sigint.html).
+    """
+    with suppress(OSError):
+        sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _complain(words: str, code: int) -> int:

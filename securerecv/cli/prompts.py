@@ -46,7 +46,7 @@ def ask_secret(what: str, whose: str = "", *, instead: str, twice: bool = False)
 
     Raises:
         click.UsageError: there is no terminal, or what was typed is no text.
-        click.Abort: it was ended with Ctrl-D.
+        click.ClickException: it was ended with Ctrl-D.
     """
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
@@ -65,7 +65,8 @@ def ask_secret(what: str, whose: str = "", *, instead: str, twice: bool = False)
                     return secret
                 click.echo("These are not the same: once more.", err=True)
         except EOFError:
-            raise click.Abort from None
+            click.echo(err=True)
+            raise click.ClickException(f"no {what} was given") from None
         except UnicodeDecodeError:
             raise _not_text(what) from None
 

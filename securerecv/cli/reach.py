@@ -153,7 +153,7 @@ async def enter(reactor: Any, way: Way) -> tuple["Client", str | None]:
         SecurerecvError: it cannot be done.
         click.UsageError: there is no terminal to ask for the password, or it
             is no text.
-        click.Abort: the person would not answer.
+        click.ClickException: the person would not answer.
     """
     client = await reach(reactor, way)
     if way.user is None:
