@@ -120,6 +120,29 @@ class ExchangeTests(SynchronousTestCase):
             [text.split(" ")[1] for text, _ in answer.lines], ["1", "2", "3"]
         )
 
+    def test_same_moment(self) -> None:
+        """A message that was lost at first stands where it came the second time."""
+        when = WHEN.format(0)
+        messages = [Heard("#1", "*", f"MSG {n} bob {when} 1", b"x") for n in range(4)]
+        last = Heard("#1", "+OK", "4 messages")
+        for lost in range(4):
+            exchange = self.exchange("LAST")
+            for heard in [*messages[:lost], *messages[lost + 1 :], last]:
+                self.assertIsNone(exchange.take(heard))
+            answers = [exchange.take(heard) for heard in messages[: lost + 1]]
+            answer = answers.pop()
+            self.assertEqual(answers, [None] * lost)
+            assert isinstance(answer, Answer)
+            self.assertEqual(answer.lines, tuple((m.text, b"x") for m in messages))
+
+    def test_empty_line(self) -> None:
+        """A line with nothing in it is one like any other."""
+        exchange = self.exchange("HELP")
+        exchange.take(Heard("#1", "*", ""))
+        answer = exchange.take(Heard("#1", "+OK", ""))
+        assert isinstance(answer, Answer)
+        self.assertEqual(answer.lines, (("", None),))
+
     def test_two_answers_mixed(self) -> None:
         """Parts of two answers that differ make none: it is asked for again."""
         exchange = self.exchange("LAST")

@@ -7,7 +7,7 @@ that is sent again is answered again and not carried out again.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from attrs import define, field
@@ -69,6 +69,8 @@ class Exchange:
     send_at: float = 0.0
     wait_s: float = FIRST_WAIT_S
     _lines: dict[str, bytes | None] = field(factory=dict)
+    _followers: dict[str | None, str] = field(factory=dict)
+    _previous: str | None = None
     _last_line: Heard | None = None
 
     def take(self, heard: Heard) -> Answer | PeerError | None:
@@ -83,8 +85,9 @@ class Exchange:
         """
         if heard.mark != "*":
             self._last_line = heard
+            self._previous = None
         elif len(self._lines) < MAX_HEARD_LINES:
-            self._lines[heard.text] = heard.payload
+            self._keep(heard)
         last = self._last_line
         if last is None or self._is_first_of_two(last):
             return None
@@ -92,17 +95,36 @@ class Exchange:
             return error_of(last.text)
         wanted = self._wanted(last.text)
         if wanted is None:
-            return Answer(last.text, tuple(self._lines.items()))
+            return Answer(last.text, tuple(self._in_order()))
         kind, number = wanted
-        lines = [line for line in self._lines.items() if line[0].startswith(kind)]
-        if len(lines) > number:
+        heard_number = sum(text.startswith(kind) for text in self._lines)
+        if heard_number > number:
             # Two answers that differ, since the first was too long to be kept.
             self._lines.clear()
+            self._followers.clear()
             self._last_line = None
             return None
-        if len(lines) < number:
+        if heard_number < number:
             return None
-        return Answer(last.text, tuple(sorted(self._lines.items(), key=_moment)))
+        return Answer(last.text, tuple(sorted(self._in_order(), key=_moment)))
+
+    def _keep(self, heard: Heard) -> None:
+        """Keep a line, and behind which one it came."""
+        text = heard.text
+        if text not in self._lines:
+            follower = self._followers.get(self._previous)
+            if follower is not None:
+                self._followers[text] = follower
+            self._followers[self._previous] = text
+        self._lines[text] = heard.payload
+        self._previous = text
+
+    def _in_order(self) -> Iterator[tuple[str, bytes | None]]:
+        """Give the lines: one that was lost at first stands where it came then."""
+        text: str | None = None
+        while text in self._followers:
+            text = self._followers[text]
+            yield text, self._lines[text]
 
     def _is_first_of_two(self, last: Heard) -> bool:
         if self.verb != "PUT" or last.mark != "+OK" or not last.text.startswith("go "):
