@@ -327,7 +327,6 @@ class FileCommandTests(TestCase):
         self.assertEqual(code, 0, shown)
         self.assertIn("checking x", shown)
         self.assertIn("sending x", shown)
-        self.assertIn("MB/s", shown)
         [file_id] = self.files.kept
         self.assertIn(f"sent {file_id}: clean", shown)
         code, shown = await self.on_terminal("get", file_id, "-o", "y")

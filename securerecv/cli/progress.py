@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -20,13 +21,17 @@ class Display:
 
     Args:
         what: is on its way, fit for a terminal.
+        seconds: tells the time.
 
     Attributes:
         moved: how often something was done; tells whether anything was.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(
+        self, what: str, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         self.moved = 0
+        self._seconds = seconds
         self._what = what
         self._bars: Any = None
         self._tasks: dict[Stage, Any] = {}
@@ -34,7 +39,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            self._bars = _bars()
+            self._bars = _bars(self._seconds)
             self._bars.start()
         return self
 
@@ -51,7 +56,7 @@ class Display:
             self._tasks[stage] = self._bars.add_task(
                 f"{stage.value} {self._what}", completed=done, total=total
             )
-        now = time.monotonic()
+        now = self._seconds()
         is_due = now - self._shown_at >= _SHOW_EVERY_S
         if is_due or done == total:
             self._shown_at = now
@@ -67,7 +72,7 @@ class Display:
             self._bars.console.print(line, markup=False, highlight=False)
 
 
-def _bars() -> Any:
+def _bars(seconds: Callable[[], float]) -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -87,5 +92,6 @@ def _bars() -> Any:
         console=Console(stderr=True),
         # The reactor's thread draws: no other may while a question is asked.
         auto_refresh=False,
+        get_time=seconds,
         transient=True,
     )
