@@ -10,9 +10,11 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -32,6 +34,28 @@ CHECKS = {
         *("docs", "docs/_build"),
     ),
 }
+
+
+LONGEST = (
+    "packaging",
+    "pages",
+    "readme",
+    "process",
+    "console",
+    "cli_talk",
+    "cli_files",
+    "scanner",
+    "lanespeed",
+    "cli_account",
+)
+"""
+The modules that take longest, of those in `tests`; they are begun first.
+
+Were one of them begun last, the other processors would have nothing to do meanwhile.
+"""
+
+MORE_WORKERS = 2
+"""Than processors: tests wait for programs, disks and timers as well."""
 
 
 @attrs.frozen
@@ -83,13 +107,80 @@ def count(result: TestResult) -> Count:
     return Count(result.successes, len(failed) + cut_short, len(skipped))
 
 
+class Dealer:
+    """
+    Deals tests to workers.
+
+    A worker does whole modules, because the tests of one may share what is made once
+    in a process.  When all have been begun, it helps with those that have most left.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[deque[Any]] = deque()
+        self._begun: list[deque[Any]] = []
+
+    def add(self, cases: Iterable[Any]) -> None:
+        """Take tests, in any order."""
+        modules: dict[str, deque[Any]] = {}
+        for case in cases:
+            modules.setdefault(type(case).__module__, deque()).append(case)
+        first = [f"tests.test_{name}" for name in LONGEST]
+        names = [name for name in first if name in modules]
+        names += [name for name in modules if name not in first]
+        self._waiting.extend(modules[name] for name in names)
+
+    def deal(self) -> Iterator[Any]:
+        """Give one worker the next test whenever it asks, until all are dealt."""
+        while self._waiting:
+            module = self._waiting.popleft()
+            self._begun.append(module)
+            while module:
+                yield module.popleft()
+        while any(self._begun):
+            yield max(self._begun, key=len).popleft()
+
+
+class Runner(DistTrialRunner):
+    """Runs tests in several processes, and deals them as `Dealer` does."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TreeReporter,
+            (os.cpu_count() or 1) + MORE_WORKERS,
+            [],
+            workingDirectory=str(ROOT / "_trial_temp"),
+        )
+        self._dealer = Dealer()
+
+    async def _driveWorker(
+        self,
+        result: Any,
+        testCases: Iterable[Any],  # noqa: N803 - trial's own name
+        worker: Any,
+    ) -> None:
+        # All workers are given the same iterator; the first takes everything.
+        self._dealer.add(testCases)
+        await super()._driveWorker(result, self._dealer.deal(), worker)
+
+
 def run_checks() -> Count:
     """Run ruff and mypy over all of the code, and Sphinx over the documents."""
+
+    def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
     total = Count()
-    for name, command in CHECKS.items():
-        print(f"-- {name}", flush=True)
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
-        total += Count(failed=1) if done.returncode else Count(passed=1)
+    with ThreadPoolExecutor() as pool:
+        for name, done in zip(CHECKS, pool.map(run, CHECKS.values()), strict=True):
+            print(f"-- {name}\n{done.stdout}", end="", flush=True)
+            total += Count(failed=1) if done.returncode else Count(passed=1)
     return total
 
 
@@ -101,13 +192,7 @@ def run_tests(names: Sequence[str]) -> Count:
         names: packages, modules, classes or methods, with dots.
     """
     print("-- trial", flush=True)
-    runner = DistTrialRunner(
-        TreeReporter,
-        os.cpu_count() or 1,
-        [],
-        workingDirectory=str(ROOT / "_trial_temp"),
-    )
-    result = runner.run(TestLoader().loadByNames(list(names), recurse=True))
+    result = Runner().run(TestLoader().loadByNames(list(names), recurse=True))
     # What it answers with stands before the reporter that has the counts.
     result = getattr(result, "original", result)
     if not isinstance(result, TestResult):

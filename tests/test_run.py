@@ -1,11 +1,12 @@
 """The runner's last line is the truth about the tests it ran."""
 
 import unittest
+from importlib.util import find_spec
 
 from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.run import Count, count
+from tests.run import LONGEST, Count, Dealer, count
 
 
 class Sample(SynchronousTestCase):
@@ -41,6 +42,12 @@ class Sample(SynchronousTestCase):
 
 for _method in (Sample.to_do_fails, Sample.to_do_passes):
     _method.todo = "later"  # type: ignore[attr-defined] # how trial marks a test
+
+
+class LongSample(Sample):
+    """The same, as if it stood where tests take longest."""
+
+    __module__ = f"tests.test_{LONGEST[-1]}"
 
 
 class CountTests(SynchronousTestCase):
@@ -87,3 +94,30 @@ class CountTests(SynchronousTestCase):
     def test_closing_line(self) -> None:
         """The closing line has the three counts in words."""
         self.assertEqual(str(Count(3, 2, 1)), "3 passed, 2 failed, 1 skipped")
+
+
+class DealerTests(SynchronousTestCase):
+    """Tests are dealt to workers so that none of them waits for the others."""
+
+    def setUp(self) -> None:
+        """Take tests of two modules, one of which takes long."""
+        self.short = [Sample("passes") for _ in range(3)]
+        self.long = [LongSample("passes") for _ in range(3)]
+        self.dealer = Dealer()
+        self.dealer.add([*self.short, *self.long])
+
+    def test_alone(self) -> None:
+        """One worker is dealt everything once, module by module, the longest first."""
+        self.assertEqual(list(self.dealer.deal()), self.long + self.short)
+
+    def test_together(self) -> None:
+        """Two workers do a module each, and then what is left of the other's."""
+        one, other = self.dealer.deal(), self.dealer.deal()
+        dealt = [next(one), next(other), next(other), next(other), next(other)]
+        self.assertEqual(dealt, [self.long[0], *self.short, self.long[1]])
+        self.assertEqual([*one, *other], self.long[2:])
+
+    def test_longest(self) -> None:
+        """What is said to take longest is there."""
+        for name in LONGEST:
+            self.assertIsNotNone(find_spec(f"tests.test_{name}"), name)

@@ -228,11 +228,11 @@ class OwnTests(ScannerTestCase):
 
     def pids(self) -> list[int]:
         """Give the numbers of watcher and clamd."""
-        folder = str(self.home().folder)
+        folder = bytes(self.home().folder)
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                if folder in path.read_text():
+                if folder in path.read_bytes():
                     found.append(int(path.parent.name))
             except OSError:
                 continue
