@@ -199,11 +199,16 @@ class AckTests(Case):
         self.assertEqual(len(self.said(much_later)), 1)
 
     def test_gap(self) -> None:
-        """Of a gap the sender hears at once, and of a packet that comes late."""
-        self.take(self.piece(0, 0, 10), self.piece(2, 20, 30))
-        self.assertEqual(self.said(), [(ACK, ack_text(10, 4096, (2, 3), (0, 1)))])
-        self.take(self.piece(1, 10, 20))
-        self.assertEqual(self.said(), [(ACK, ack_text(30, 4096, (0, 3)))])
+        """Of a gap the sender hears soon, and of a packet that comes late."""
+        now = NOW + ACK_EVERY_S
+        self.take(self.piece(0, 0, 10), self.piece(2, 20, 30), now=now)
+        self.assertEqual(self.said(now), [(ACK, ack_text(10, 4096, (2, 3), (0, 1)))])
+        self.take(self.piece(1, 10, 20), now=now)
+        self.assertEqual(self.said(now), [])
+        now += ACK_EVERY_S
+        self.assertAlmostEqual(self.receiver.deadline(), now)
+        text = ack_text(30, 4096, (0, 3), delay_us=1000)
+        self.assertEqual(self.said(now), [(ACK, text)])
 
     def test_end(self) -> None:
         """That all is there is said at once, and again whenever something comes."""
@@ -217,9 +222,10 @@ class AckTests(Case):
         self.assertEqual(self.acks.open(packet)[1:], (1, 0, ack_text(5, 5, (0, 2))))
 
     def test_probe(self) -> None:
-        """A probe is acknowledged at once."""
-        self.take(self.data.seal(PROBE, 0, bytes(1400)))
-        self.assertEqual(self.said(), [(ACK, ack_text(0, 4096, (0, 1)))])
+        """A probe is acknowledged soon."""
+        now = NOW + ACK_EVERY_S
+        self.take(self.data.seal(PROBE, 0, bytes(1400)), now=now)
+        self.assertEqual(self.said(now), [(ACK, ack_text(0, 4096, (0, 1)))])
 
     def test_room_again(self) -> None:
         """When a good part of the window is free again, the sender hears of it."""

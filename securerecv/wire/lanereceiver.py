@@ -220,7 +220,7 @@ class LaneReceiver(LaneEnd):
         is_next = number == self._numbers.expected
         self._numbers.add(number, number + 1)
         if kind == Kind.DATA:
-            # The sender hears at once of a gap, of what comes late, and of the end.
+            # The sender hears soon of a gap, of what comes late, and of the end.
             self._came(1, now, urgent=not is_next)
         elif kind == Kind.PROBE:
             self._came(1, now, urgent=True)
@@ -245,9 +245,9 @@ class LaneReceiver(LaneEnd):
 
     def _came(self, count: int, now: float, *, urgent: bool = False) -> None:
         self._unacked += count
-        if urgent or self.is_complete or self._unacked >= ACK_AT_ONCE_PACKETS:
+        if self.is_complete or self._unacked >= ACK_AT_ONCE_PACKETS:
             self._ack_s = now
-        elif self._unacked >= ACK_EVERY_PACKETS:
+        elif urgent or self._unacked >= ACK_EVERY_PACKETS:
             self._ack_s = min(self._ack_s, max(now, self._spoke_s + ACK_EVERY_S))
         elif self._ack_s == _NEVER:
             self._ack_s = now + MAX_ACK_DELAY_S
