@@ -109,6 +109,19 @@ class LossTests(SynchronousTestCase):
         self.losses.acknowledged([(31, 60), (0, 30)], NOW + 0.022)
         self.assertEqual(self.losses.lost(NOW + 0.022), [])
 
+    def test_late_ones(self) -> None:
+        """Each that comes late counts once, whatever else is missing still."""
+        self.losses.sent(run(0, 60))
+        came = [(30, 60), (10, 20)]
+        self.losses.acknowledged(came, NOW + 0.02)
+        self.assertEqual(len(numbers(self.losses.lost(NOW + 0.02))), 20)
+        for late, spurious in (((0, 10), 10), ((20, 30), 10)):
+            came = sorted([*came, late], reverse=True)
+            arrivals = self.losses.acknowledged(came, NOW + 0.021)
+            self.assertEqual(arrivals.spurious_packets, spurious)
+            arrivals = self.losses.acknowledged(came, NOW + 0.022)
+            self.assertEqual(arrivals.spurious_packets, 0)
+
     def test_is_told_of_the_largest(self) -> None:
         """Only the first word about the largest packet measures the time it took."""
         self.losses.sent(run(0, 5))

@@ -117,6 +117,7 @@ class LossDetection:
         self._round_trip = round_trip
         self._runs: list[Run] = []
         self._recently_lost: deque[_LostRun] = deque()
+        self._told: frozenset[tuple[int, int]] = frozenset()
         self._packet_threshold = PACKET_THRESHOLD
         self._time_threshold = TIME_THRESHOLD
 
@@ -143,19 +144,15 @@ class LossDetection:
         belong to packets that ask for no acknowledgement.
         """
         arrivals = Arrivals()
-        if not ranges:
+        # Nearly all ranges are the same as last time.
+        fresh = [one for one in ranges if one not in self._told]
+        self._told = frozenset(ranges)
+        if not fresh:
             return arrivals
         while self._recently_lost and self._recently_lost[0].until < now:
             self._recently_lost.popleft()
-        if self._recently_lost:
-            self._look_for_spurious(ranges, arrivals)
-        runs = self._runs
-        if not runs:
-            return arrivals
-        oldest = runs[0].first
-        fresh = [item for item in ranges if item[1] > oldest]
-        if fresh:
-            self._walk(reversed(fresh), arrivals.runs)
+        self._look_for_spurious(fresh, arrivals)
+        self._walk(reversed(fresh), arrivals.runs)
         if arrivals.runs:
             last = arrivals.runs[-1].end
             arrivals.largest_is_new = last == ranges[0][1]
@@ -187,19 +184,22 @@ class LossDetection:
     def _look_for_spurious(
         self, ranges: Sequence[tuple[int, int]], arrivals: Arrivals
     ) -> None:
+        oldest = ranges[-1][0]
         ends = [end for _, end in reversed(ranges)]
         firsts = [first for first, _ in reversed(ranges)]
-        still: deque[_LostRun] = deque()
-        for lost in self._recently_lost:
+        came: list[_LostRun] = []
+        for lost in reversed(self._recently_lost):
+            if lost.end <= oldest:
+                break
             at = bisect_left(ends, lost.first + 1)
-            if at == len(ends) or firsts[at] >= lost.end:
-                still.append(lost)
-                continue
+            if at < len(ends) and firsts[at] < lost.end:
+                came.append(lost)
+        for lost in came:
+            self._recently_lost.remove(lost)
             arrivals.spurious_packets += lost.end - lost.first
             wanted = min(lost.distance + 1, MAX_PACKET_THRESHOLD)
             self._packet_threshold = max(self._packet_threshold, wanted)
             self._time_threshold = min(self._time_threshold + 1 / 8, MAX_TIME_THRESHOLD)
-        self._recently_lost = still
 
     def lost(self, now: float) -> list[Run]:
         """Give, once, what counts as lost now."""
