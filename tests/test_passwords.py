@@ -26,9 +26,13 @@ from securerecv.access.passwords import (
 )
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import (
+    MAX_LINE_BYTES,
+    MAX_NAME_CHARACTERS,
+    MAX_PASSWORD_BYTES,
     MAX_PASSWORD_CHARACTERS,
     MAX_QUEUED_LOGINS,
     MAX_QUEUED_LOGINS_PER_ADDRESS,
+    MAX_TAG_CHARACTERS,
 )
 from tests.support import reactor
 
@@ -117,22 +121,33 @@ class NewPasswordTests(SynchronousTestCase):
     """What may be a password."""
 
     def test_good(self) -> None:
-        """Anything that a ``LOGIN`` line can hold."""
-        for password in ("x", " ", "p w ", "ü", "\t", "x" * MAX_PASSWORD_CHARACTERS):
+        """Anything that a ``LOGIN`` line can hold, if it is not only blanks."""
+        longest = "x" * MAX_PASSWORD_CHARACTERS
+        for password in ("x", " x", "p w ", "ü", "\tx", longest, "世" * len(longest)):
             self.assertIsNone(check_new_password(password))  # type: ignore[func-returns-value] # that it raises nothing is the point
 
     def test_bad(self) -> None:
         """What cannot be typed back, or is too long, is refused."""
-        for password in (
-            "",
-            "a\nb",
-            "a\r",
-            "a\0",
-            "\udc80",
-            "x" * (MAX_PASSWORD_CHARACTERS + 1),
+        for password, words in (
+            ("", "at least one"),
+            (" \t", "at least one"),
+            ("a\nb", "one line"),
+            ("a\r", "one line"),
+            ("a\0", "without NUL"),
+            ("\udc80", "UTF-8"),
+            ("x" * (MAX_PASSWORD_CHARACTERS + 1), "1024 characters"),
+            ("🪿" * MAX_PASSWORD_CHARACTERS, "3072 bytes"),
         ):
             error = self.assertRaises(PeerError, check_new_password, password)
             self.assertIs(error.code, ErrorCode.USAGE)
+            self.assertIn(words, error.words)
+
+    def test_room_in_a_line(self) -> None:
+        """The longest password of the longest name can be used to log in."""
+        name = "🪿" * MAX_NAME_CHARACTERS
+        tag = "#" + "x" * MAX_TAG_CHARACTERS
+        line = f"{tag} LOGIN {name} ".encode()
+        self.assertLessEqual(len(line) + MAX_PASSWORD_BYTES, MAX_LINE_BYTES)
 
 
 class HashingPoolTests(TestCase):

@@ -202,6 +202,26 @@ class ConversationTests(TestCase):
         again = await logged_in(self, self.receiver, "alice", "through the glass")
         self.assertEqual((await again.ask("LAST"))[1::2], ["before"])
 
+    async def test_no_password(self) -> None:
+        """What is no password is a wrong argument, and nothing changes."""
+        alice = await logged_in(self, self.receiver, "alice", "wonder land")
+        usage = "-ERR usage PASSWD <new password to end of line>"
+        for password, words in (
+            ("", ""),
+            (" ", ": a password has at least one character that is no blank"),
+            ("a\0b", ": a password is one line, without NUL"),
+            ("x" * 1025, ": a password has at most 1024 characters"),
+            ("🪿" * 800, ": a password has at most 3072 bytes"),
+        ):
+            answer = await alice.ask(f"PASSWD {password}")
+            self.assertEqual(answer, [usage + words])
+        for password in ("", " ", "a\0b", "x" * 1025, "wonder land"):
+            talker = await connect(self, self.receiver)
+            answer = await talker.ask(f"LOGIN alice {password}")
+            codes = {"": "-ERR usage", "wonder land": "+OK you"}
+            expected = codes.get(password, "-ERR auth")
+            self.assertTrue(answer[0].startswith(expected), answer)
+
     async def test_change_password_by_stranger(self) -> None:
         """An anonymous session has no password to change."""
         talker, _ = await anonymous(self, self.receiver)

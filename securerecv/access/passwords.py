@@ -23,6 +23,7 @@ from twisted.python.threadpool import ThreadPool
 
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.limits import (
+    MAX_PASSWORD_BYTES,
     MAX_PASSWORD_CHARACTERS,
     MAX_QUEUED_LOGINS,
     MAX_QUEUED_LOGINS_PER_ADDRESS,
@@ -72,17 +73,20 @@ def check_new_password(password: str) -> None:
     Raises:
         PeerError: ``usage``, saying what is wrong.
     """
-    if not password:
-        raise PeerError(ErrorCode.USAGE, "a password has at least one character")
-    if len(password) > MAX_PASSWORD_CHARACTERS:
-        words = f"a password has at most {MAX_PASSWORD_CHARACTERS} characters"
-        raise PeerError(ErrorCode.USAGE, words)
     try:
-        password.encode()
+        size = len(password.encode())
     except UnicodeEncodeError:
         raise PeerError(ErrorCode.USAGE, "a password is UTF-8 text") from None
+    if not password.strip():
+        words = "a password has at least one character that is no blank"
+        raise PeerError(ErrorCode.USAGE, words)
+    if len(password) > MAX_PASSWORD_CHARACTERS or size > MAX_PASSWORD_BYTES:
+        words = f"a password has at most {MAX_PASSWORD_CHARACTERS} characters"
+        if len(password) <= MAX_PASSWORD_CHARACTERS:
+            words = f"a password has at most {MAX_PASSWORD_BYTES} bytes"
+        raise PeerError(ErrorCode.USAGE, words)
     if any(character in password for character in "\0\r\n"):
-        raise PeerError(ErrorCode.USAGE, "a password is one line")
+        raise PeerError(ErrorCode.USAGE, "a password is one line, without NUL")
 
 
 def hash_secret(secret: bytes, rounds: int = BCRYPT_ROUNDS) -> bytes:

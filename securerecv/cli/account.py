@@ -2,12 +2,14 @@
 
 import sys
 from functools import partial
+from typing import Any
 
 import click
 
 from securerecv.cli.place import settings_of, with_place
 from securerecv.cli.prompts import ask_secret, ask_yes_or_no, read_secret_line
 from securerecv.cli.terminal import visible_line
+from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.accountbook import AccountBook, open_account_book
 
 _from_stdin = click.option(
@@ -39,12 +41,25 @@ def _show_code(code: str) -> None:
     )
 
 
+class AccountCommand(click.Command):
+    """A command to which a name or a password that is none is wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except PeerError as error:
+            if error.code is ErrorCode.USAGE:
+                raise click.UsageError(error.words, ctx) from None
+            raise
+
+
 @click.group()
 def account() -> None:
     """Add, change and remove accounts."""
 
 
-@account.command()
+@account.command(cls=AccountCommand)
 @click.argument("name")
 @with_place
 @_from_stdin
@@ -55,7 +70,7 @@ def add(name: str, *, password_stdin: bool, **place: str | None) -> None:
     _show_code(book.add(name, _new_password(from_stdin=password_stdin)))
 
 
-@account.command()
+@account.command(cls=AccountCommand)
 @click.argument("name")
 @with_place
 @_from_stdin
@@ -72,7 +87,7 @@ def passwd(name: str, *, password_stdin: bool, **place: str | None) -> None:
     book.change_password(name, old, _new_password(from_stdin=password_stdin))
 
 
-@account.command()
+@account.command(cls=AccountCommand)
 @click.argument("name")
 @with_place
 @_from_stdin
@@ -90,7 +105,7 @@ def recover(name: str, *, password_stdin: bool, **place: str | None) -> None:
     book.recover(name, code, _new_password(from_stdin=password_stdin), _show_code)
 
 
-@account.command()
+@account.command(cls=AccountCommand)
 @click.argument("name")
 @with_place
 @click.option("--yes", is_flag=True, help="do not ask")

@@ -9,7 +9,6 @@ from twisted.internet.defer import inlineCallbacks
 
 from securerecv.access.passwords import HashingPool, check_new_password
 from securerecv.access.realm import Avatar
-from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.locksmith import Locks, Locksmith
 from securerecv.intake.mailboxes import Mailboxes
 from securerecv.vault import accounts
@@ -53,11 +52,7 @@ class PasswordChange:
         Raises:
             PeerError: it is no password, or the box cannot be opened.
         """
-        try:
-            check_new_password(password)
-        except PeerError as error:
-            # The request was understood; it is the password that will not do.
-            raise PeerError(ErrorCode.NOT_ALLOWED, error.words) from None
+        check_new_password(password)
         account, key = yield self._mailboxes.open(avatar, address)
         locks: Locks = yield self._pool.run(
             address, self._locksmith.make, avatar.name, password, key
