@@ -260,6 +260,27 @@ class StoreTests(VaultTests):
         self.assertRaises(StorageError, self.reactor.wait, done)
         self.assert_box(store, self.bob, [b"2"])
 
+    def test_dropped_while_reading(self) -> None:
+        """A box is read as it was at one moment, though others empty it meanwhile."""
+        store = self.open_store()
+        self.send(store, numbered("alice", [1, 2]))
+        self.reactor.wait(store.write(lambda _: None))
+        other = self.open_engine()
+        emptied: list[str] = []
+
+        @event.listens_for(self.engine, "after_cursor_execute")
+        def empty(*context: Any) -> None:
+            statement = context[2]
+            if "FROM message" in statement and not emptied:
+                emptied.append(statement)
+                with other.begin() as connection:
+                    connection.execute(delete(message))
+                    connection.execute(delete(epoch))
+
+        self.assert_box(store, self.alice, [b"1", b"2"])
+        self.assertEqual(len(emptied), 1)
+        self.assert_box(store, self.alice, [])
+
     def test_reading_while_settling(self) -> None:
         """Whoever reads while messages settle sees whole boxes in order."""
         store = self.open_store()

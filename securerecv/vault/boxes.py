@@ -108,6 +108,11 @@ def read(
     """
     Read a box.
 
+    Args:
+        connection: made by `securerecv.vault.database.for_reading`, or the writer's:
+            messages and keys must be those of one moment.
+        account_id: whose box.
+
     Returns:
         Its messages, oldest first, and the sealed keys of its epochs by id.
     """

@@ -278,6 +278,19 @@ def is_shared(engine: Engine) -> bool:
     return engine.dialect.name != "sqlite"
 
 
+def for_reading(connection: Connection) -> Connection:
+    """
+    Make a connection one that only reads.
+
+    Each of its transactions sees the store as it was at one moment, whatever others
+    write meanwhile, and holds up nobody: SQLite's do by themselves.
+    """
+    options: dict[str, Any] = {"reading": True}
+    if is_shared(connection.engine):
+        options["isolation_level"] = "REPEATABLE READ"
+    return connection.execution_options(**options)
+
+
 def driver_of(connection: Connection) -> Any:
     """Give the driver's connection, for SQL that is the driver's own."""
     return connection.connection.driver_connection

@@ -23,7 +23,7 @@ from securerecv.vault import accounts, boxes
 from securerecv.vault.accounts import Account
 from securerecv.vault.arrivals import Arrivals, Group, Refusals
 from securerecv.vault.boxes import SealedMessage
-from securerecv.vault.database import storage_error
+from securerecv.vault.database import for_reading, storage_error
 from securerecv.vault.epochs import MESSAGE_ID_BYTES, EpochReader
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
 from securerecv.vault.writer import Writer
@@ -249,8 +249,7 @@ class Store:
 
         def job() -> _T:
             with self._engine.connect() as connection:
-                reading = connection.execution_options(reading=True)
-                return work(reading, *args, **kwargs)
+                return work(for_reading(connection), *args, **kwargs)
 
         return _translated(job)
 
