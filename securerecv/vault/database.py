@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -240,17 +241,6 @@ def chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
         yield values[at : at + _VALUES_PER_QUERY]
 
 
-def upsert(connection: Connection, table: Table) -> Any:
-    """Make an INSERT that replaces a row with the same primary key."""
-    make: Any = (
-        sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    )
-    statement = make(table)
-    keys = [column.name for column in table.primary_key]
-    rest = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
-
-
 def put_rows(
     connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
 ) -> None:
@@ -262,15 +252,25 @@ def put_rows(
         table: where to.
         rows: values in the order of the table's columns.
     """
-    statement = upsert(connection, table)
     if is_shared(connection.engine):
         names = table.c.keys()
         named = [dict(zip(names, row, strict=True)) for row in rows]
-        connection.execute(statement, named)
+        connection.execute(_upsert(postgresql.insert(table), table), named)
     else:
         # SQLAlchemy spends as long again on the rows as SQLite does.
-        compiled = statement.compile(dialect=connection.dialect)
-        driver_of(connection).executemany(str(compiled), rows)
+        driver_of(connection).executemany(_sqlite_upsert(table), rows)
+
+
+@cache
+def _sqlite_upsert(table: Table) -> str:
+    return str(_upsert(sqlite.insert(table), table).compile(dialect=sqlite.dialect()))
+
+
+def _upsert(statement: Any, table: Table) -> Any:
+    """Have an INSERT replace rows with the same primary keys."""
+    keys = [column.name for column in table.primary_key]
+    rest = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
 
 
 def is_shared(engine: Engine) -> bool:

@@ -5,11 +5,10 @@ Functions on a connection.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from securerecv.vault.database import upsert
+from securerecv.vault.database import put_rows
 from securerecv.vault.schema import seen
 from securerecv.wire.replay import ReplayRecord
 
@@ -18,17 +17,19 @@ KEPT_FOR_S = 3600
 
 
 def put(connection: Connection, records: Iterable[ReplayRecord]) -> None:
-    """Store records; of one digest the last one holds what the others do."""
-    rows: dict[bytes, dict[str, Any]] = {
-        record.digest: {
-            "digest": record.digest,
-            "expires_s": record.expires_s,
-            "state": record.state,
-        }
+    """
+    Store records; of one digest the last one holds what the others do.
+
+    Args:
+        connection: with a `quick_transaction`.
+        records: in the order in which they were made.
+    """
+    rows = {
+        record.digest: (record.digest, record.expires_s, record.state)
         for record in records
     }
     if rows:
-        connection.execute(upsert(connection, seen), list(rows.values()))
+        put_rows(connection, seen, list(rows.values()))
 
 
 def read(connection: Connection, now_s: float) -> tuple[list[ReplayRecord], int | None]:
