@@ -132,7 +132,7 @@ def _bounded(steps: list[tuple[str, int, int, int]]) -> None:
         else:
             memory.finish(f"#{tag} ", [b"x" * size])
     for answers in (memory._short, memory._long):
-        kept = [answer for _, answer in answers.by_tag.values()]
+        kept = [answer for _, answer, _ in answers.by_tag.values()]
         total = sum(sum(map(len, answer)) for answer in kept)
         assert total == answers._bytes <= MAX_REMEMBERED_BYTES
     assert not memory._short.by_tag.keys() & memory._long.by_tag.keys()

@@ -25,24 +25,28 @@ only reads may have longer ones, which must not push the others out.
 """
 
 
+_Known = tuple[int, Sequence[bytes], int]
+"""The mark of a request, its answer, and the bytes of that."""
+
+
 class _Answers:
     """The last answers of one kind, by tag, each with the mark of its request."""
 
     def __init__(self) -> None:
-        self.by_tag: OrderedDict[str, tuple[int, Sequence[bytes]]] = OrderedDict()
+        self.by_tag: OrderedDict[str, _Known] = OrderedDict()
         self._bytes = 0
 
     def keep(self, tag: str, digest: int, answer: Sequence[bytes], size: int) -> None:
         """Keep an answer; those that are too many, or too much, are forgotten."""
-        self.by_tag[tag] = digest, answer
+        self.by_tag[tag] = digest, answer, size
         self._bytes += size
         while self._bytes > MAX_REMEMBERED_BYTES or len(self.by_tag) > MAX_REMEMBERED:
-            self.forget(next(iter(self.by_tag)))
+            _, known = self.by_tag.popitem(last=False)
+            self._bytes -= known[2]
 
     def forget(self, tag: str) -> None:
         """Forget an answer."""
-        _, answer = self.by_tag.pop(tag)
-        self._bytes -= _size(answer)
+        self._bytes -= self.by_tag.pop(tag)[2]
 
 
 class AnswerMemory:
@@ -63,9 +67,10 @@ class AnswerMemory:
         # Requests whose tag was used again before they were answered.
         self._answers_before: Counter[str] = Counter()
         # Those that will have another answer; they are not forgotten either.
-        self._half_answered: dict[str, tuple[int, Sequence[bytes]]] = {}
+        self._half_answered: dict[str, _Known] = {}
         self._short = _Answers()
         self._long = _Answers()
+        self._kinds = (self._short, self._long)
 
     def begin(self, tag: str, request: bytes) -> bool:
         """
@@ -87,10 +92,9 @@ class AnswerMemory:
                 return False
             self._answers_before[tag] += 1
         else:
-            for answers in (self._short, self._long):
-                known = answers.by_tag.get(tag)
-                if known is not None:
-                    if known[0] == digest:
+            for answers in self._kinds:
+                if tag in answers.by_tag:
+                    if answers.by_tag[tag][0] == digest:
                         return False
                     answers.forget(tag)
         self._under_way[tag] = digest
