@@ -209,5 +209,10 @@ class Client:
 
     def goodbye(self) -> None:
         """Send a close_notify."""
+        self.deliver([self.seal_goodbye()])
+
+    def seal_goodbye(self) -> bytes:
+        """Make the datagram with a close_notify."""
         self._connection.shutdown()
-        self.deliver(self.outgoing())
+        (record,) = self.outgoing()
+        return record

@@ -81,12 +81,31 @@ class TalkTests(DtlsTests):
             self.assertEqual(client.ask("WHOAMI\n"), name)
 
     def test_many_records_in_a_datagram(self) -> None:
-        """Several records may come in one datagram, and go out one in each."""
+        """Several records may come in one datagram; their answers share a record."""
         client = self.net.enter(HERE)
         client.deliver([b"".join(client.seal(f"#{n} PING\n") for n in range(5))])
-        answers = client.opened(datagrams := client.take())
-        self.assertEqual(len(datagrams), 5)
-        self.assertEqual(answers, [b"#%d +OK pong\n" % n for n in range(5)])
+        answers = client.opened(client.take())
+        self.assertEqual(answers, [b"".join(b"#%d +OK pong\n" % n for n in range(5))])
+
+    def test_datagrams_that_come_together(self) -> None:
+        """However many come together, each is heard, in their order."""
+        client = self.net.enter(HERE)
+        for filler in ("", " " * 400):
+            together = [client.seal(f"#{n:02} PING\n{filler}") for n in range(64)]
+            self.assertEqual(self.net.server.received_together(together, HERE), [])
+            heard = [line for line in client.hear().splitlines() if "pong" in line]
+            self.assertEqual(heard, [f"#{n:02} +OK pong" for n in range(64)])
+
+    def test_forged_ones_that_come_together(self) -> None:
+        """What is forged or repeated comes to nothing; the others are heard."""
+        client = self.net.enter(HERE)
+        first, second, third = (client.seal(f"#{n} PING\n") for n in "123")
+        forged = first[:-1] + bytes([first[-1] ^ 1])
+        together = [forged, first, second, first, bytes([0x17]), third]
+        for some, drops in ((together[:4], 2), (together[4:], 1)):
+            count = len(self.net.server.received_together(some, HERE))
+            self.assertEqual(count, drops)
+        self.assertEqual(client.hear(), "#1 +OK pong\n#2 +OK pong\n#3 +OK pong\n")
 
     def test_bad_records_among_good_ones(self) -> None:
         """What is wrong in a datagram is passed over, and harms nothing else."""
@@ -128,6 +147,16 @@ class TalkTests(DtlsTests):
         client.say("SAY bob one\n")
         client.goodbye()
         self.assertEqual(len(self.net.house.slow_store.commits), 1)
+
+    def test_goodbye_in_the_same_datagram(self) -> None:
+        """What stands before the goodbye in one datagram is stored too."""
+        client = self.net.enter(HERE)
+        client.ask("LOGIN alice word\n")
+        last_words = client.seal("SAY bob one\n")
+        client.deliver([last_words + client.seal_goodbye()])
+        self.assertEqual(len(self.net.house.slow_store.commits), 1)
+        client.hear()
+        self.assertTrue(client.over)
         self.net.house.slow_store.commit()
         self.assertEqual(client.hear(), "")
         self.assert_nobody_is_there()

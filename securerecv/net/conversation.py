@@ -5,7 +5,7 @@ The same for every transport.  Nothing is queued here: while the session has
 enough to do, or the peer does not read, the transport is paused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -121,12 +121,12 @@ class Conversation:
 
     def received(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        self.take(data)
+        self.session.receive(data, self.clock.seconds())
         self.proceed()
 
-    def take(self, data: bytes) -> None:
-        """Take bytes from the peer; when all have come, `proceed` follows."""
-        self.session.receive(data, self.clock.seconds())
+    def take(self, records: Sequence[bytes]) -> None:
+        """Take records from the peer; `proceed` follows."""
+        self.session.receive_records(records, self.clock.seconds())
 
     def peer_is_slow(self) -> None:
         """Wait with everything: the peer does not read what it was sent."""

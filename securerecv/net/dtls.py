@@ -27,6 +27,7 @@ from securerecv.wire.dtlsrecords import (
     MAX_DATAGRAM_BYTES,
     is_of_conversation,
     is_of_handshake,
+    is_record_of_conversation,
     random_of_hello,
 )
 from securerecv.wire.openings import OpeningBudget
@@ -127,11 +128,9 @@ class DtlsServer:
     ) -> list[DtlsDrop]:
         """Take datagrams that came in one go; say why nothing came of some."""
         peer = self._peers.get(address)
-        if peer is not None:
-            peer.gather()
+        if peer is not None and all(map(is_record_of_conversation, datagrams)):
+            return [DtlsDrop.FORGED] * peer.received_records(datagrams)
         drops = [self.received(datagram, address) for datagram in datagrams]
-        if peer is not None:
-            peer.gathered()
         return [drop for drop in drops if drop is not None]
 
     def close(self) -> None:

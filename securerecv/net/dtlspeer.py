@@ -18,8 +18,8 @@ from securerecv.net.conversation import Conversation
 from securerecv.net.outbox import Address
 from securerecv.net.tls import DATAGRAM_BYTES
 from securerecv.wire.dtlsrecords import (
+    MAX_DATAGRAM_BYTES,
     MAX_RECORD_BYTES,
-    count_of_records,
     datagrams,
     records,
 )
@@ -82,7 +82,7 @@ class Peer:
         self._conversation: Conversation | None = None
         self._handshake_datagrams = 0
         self._is_reading = False
-        self._is_gathering = False
+        self._is_ending = False
         # Whether OpenSSL may have something to be sent: asking takes as long as
         # reading a record.
         self._has_output = False
@@ -106,19 +106,30 @@ class Peer:
             else:
                 self._shake_hands(self._connection)
             return True
-        # OpenSSL asked once more, to be told no, takes as long as a record does.
-        return self._read(self._conversation, len(datagram), count_of_records(datagram))
+        records = self._read(len(datagram))
+        return self._hand_on(self._conversation, records)
 
-    def gather(self) -> None:
-        """Take what comes next together, until `gathered`."""
-        self._is_gathering = True
+    def received_records(self, datagrams: Sequence[bytes]) -> int:
+        """
+        Take datagrams that are a record of the conversation each, and whole.
 
-    def gathered(self) -> None:
-        """Carry out what was taken together."""
-        self._is_gathering = False
-        if self._connection is not None and self._conversation is not None:
-            self._conversation.proceed()
-            self._flush()
+        Returns:
+            Of how many nothing came.
+        """
+        connection, conversation = self._connection, self._conversation
+        if connection is None or conversation is None:
+            return len(datagrams)
+        size = max(map(len, datagrams))
+        records: list[bytes] = []
+        # OpenSSL takes what it finds for one datagram, and any number of records
+        # may share one.  It passes over those that do not authenticate.
+        at_once = MAX_DATAGRAM_BYTES // size
+        for at in range(0, len(datagrams), at_once):
+            some = datagrams[at : at + at_once]
+            connection.bio_write(b"".join(some))
+            records += self._read(size, len(some))
+        self._hand_on(conversation, records)
+        return len(datagrams) - len(records)
 
     # -- shaking hands --------------------------------------------------------
 
@@ -139,7 +150,7 @@ class Peer:
         self._conversation = self._server.shook_hands(self)
         self._conversation.start()
         # What came before its time has been kept by OpenSSL.
-        self._read(self._conversation, MAX_RECORD_BYTES, None)
+        self._hand_on(self._conversation, self._read(MAX_RECORD_BYTES))
 
     def _send_flight(self, connection: SSL.Connection) -> None:
         flight = list(datagrams(taken_from(connection), DATAGRAM_BYTES))
@@ -173,48 +184,40 @@ class Peer:
 
     # -- the conversation -----------------------------------------------------
 
-    def _read(self, conversation: Conversation, size: int, count: int | None) -> bool:
+    def _read(self, size: int, count: int | None = None) -> list[bytes]:
         """
-        Hand on what a datagram held.
+        Decrypt what has been fed to OpenSSL.
 
         Args:
-            conversation: takes it.
             size: that no record is longer than.
-            count: of the records, at most; None to ask for more until there are
-                no more.
-
-        Returns:
-            Whether there was anything.
+            count: of the records, at most.  Without it OpenSSL is asked once more,
+                to be told no, which takes as long as a record does.
         """
-        heard = False
-        self._is_reading = True
+        records: list[bytes] = []
         try:
-            while count != 0 and (record := self._next_record(size)) is not None:
-                heard = True
-                if count is not None:
-                    count -= 1
-                conversation.take(record)
-                if not self._is_gathering:
-                    conversation.proceed()
-        finally:
-            self._is_reading = False
-        # What is gathered is answered later, and only then is there more to send.
-        sent = not (heard and self._is_gathering) and self._flush()
-        return heard or sent or self._connection is None
-
-    def _next_record(self, size: int) -> bytes | None:
-        if self._connection is None:
-            return None
-        try:
-            return self._connection.recv(size)
+            while len(records) != count and self._connection is not None:
+                records.append(self._connection.recv(size))
         except SSL.WantReadError:
             self._has_output = True
-            return None
         except SSL.Error:
             # A goodbye, or the peer's own fault: OpenSSL passes over what does
             # not authenticate.
+            self._is_ending = True
+        return records
+
+    def _hand_on(self, conversation: Conversation, records: Sequence[bytes]) -> bool:
+        """Carry out what came together; tell whether anything was heard or said."""
+        self._is_reading = True
+        try:
+            if records:
+                conversation.take(records)
+                conversation.proceed()
+        finally:
+            self._is_reading = False
+        sent = self._flush()
+        if self._is_ending:
             self.abort()
-            return None
+        return sent or bool(records) or self._connection is None
 
     def _flush(self) -> bool:
         """Send what there is, a record each: some clients read no second one."""

@@ -16,6 +16,10 @@ MAX_RECORD_BYTES = 1 << 14
 
 MAX_DATAGRAM_BYTES = MAX_RECORD_BYTES + OVERHEAD_BYTES
 
+_CONVERSATION = b"\x17\xfe\xfd\0\1"
+"""How a record begins that carries what is said: type, version and epoch (the keys
+are never changed, so it stays 1)."""
+
 _EPOCH = slice(3, 5)
 _LENGTH = slice(11, 13)
 _HANDSHAKE = 22
@@ -40,14 +44,13 @@ def is_of_conversation(datagram: bytes) -> bool:
     return datagram[0] == _APPLICATION_DATA
 
 
-def count_of_records(datagram: bytes) -> int | None:
-    """Count the records of a datagram; None if they do not end where it ends."""
-    size = len(datagram)
-    count = at = 0
-    while at < size:
-        at += HEADER_BYTES + int.from_bytes(datagram[at + 11 : at + 13])
-        count += 1
-    return count if at == size else None
+def is_record_of_conversation(datagram: bytes) -> bool:
+    """Tell whether a datagram is one record that carries what is said, and whole."""
+    return (
+        datagram.startswith(_CONVERSATION)
+        and len(datagram) <= MAX_DATAGRAM_BYTES
+        and int.from_bytes(datagram[_LENGTH]) == len(datagram) - HEADER_BYTES
+    )
 
 
 def random_of_hello(datagram: bytes) -> bytes | None:

@@ -64,6 +64,21 @@ class RecordSession(Session):
         self._records.append(data)
         self._waiting_bytes += len(data)
 
+    def receive_records(self, records: Sequence[bytes], now: float) -> None:
+        """Take records from the peer; if there is no room for all, for some."""
+        size = sum(map(len, records))
+        if (
+            self._ending
+            or len(self._records) + len(records) > MAX_WAITING_RECORDS
+            or self._waiting_bytes + size > MAX_WAITING_BYTES
+            or not self._budget.take(size)
+        ):
+            super().receive_records(records, now)
+            return
+        self._now = now
+        self._records += records
+        self._waiting_bytes += size
+
     def _has_unread(self) -> bool:
         return bool(self._records) or super()._has_unread()
 
@@ -155,11 +170,13 @@ class RecordSession(Session):
         pieces = [line.encode() for line in lines]
         for post, answer in zip(posts, pieces, strict=True):
             if post.tag:
-                self._memory.finish(post.tag, [answer])
+                self._memory.finish(post.tag, (answer,))
         return pieces
 
     def _pack(self, pieces: list[bytes]) -> list[bytes]:
         """Fill records with whole lines, in their order."""
+        if sum(map(len, pieces)) <= self._room:
+            return [b"".join(pieces)]
         records: list[bytes] = []
         record: list[bytes] = []
         size = 0

@@ -135,6 +135,11 @@ class Session:
         if self._upload is not None:
             self._upload.came(len(data), now)
 
+    def receive_records(self, records: Sequence[bytes], now: float) -> None:
+        """Take what came from the peer in several pieces."""
+        for record in records:
+            self.receive(record, now)
+
     def answer(self, command: Command, answer: Answer | PeerError) -> None:
         """Answer a command; the session goes on behind it."""
         if not self._commanded or self._slots[0] is not command.slot:
