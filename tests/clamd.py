@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from unittest import SkipTest
 
-from securerecv.scanning.client import Place
 from securerecv.scanning.home import find_program
+from securerecv.scanning.place import Place
 from securerecv.scanning.proofs import EICAR
 
 START_TIMEOUT_S = 30.0

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.checkup import Finding, checkup
 from securerecv.errors import OperatorError
 from securerecv.scanning import choice, examination
-from securerecv.scanning.client import Place
 from securerecv.scanning.examination import Findings, examine
 from securerecv.scanning.home import Home, is_memory, make_home
+from securerecv.scanning.place import Place
 from securerecv.scanning.process import remembered_home
 from securerecv.settings import Settings
 from tests.clamd import Clamd, clamd, free_port, make_signatures

@@ -17,8 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.errors import ScannerError
 from securerecv.interfaces import Verdict, VerdictKind
 from securerecv.scanning import proofs
-from securerecv.scanning.client import Place, place_of
 from securerecv.scanning.contact import Contact
+from securerecv.scanning.place import Place, place_of
 from securerecv.scanning.proofs import EICAR
 from securerecv.scanning.verdicts import MEMBER_TOO_LARGE, judge
 from tests.clamd import Clamd, add_signature, clamd, descriptor_of, free_port

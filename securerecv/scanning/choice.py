@@ -8,9 +8,9 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from securerecv.errors import ScannerError
-from securerecv.scanning.client import Place, place_of
 from securerecv.scanning.contact import Contact, Report
 from securerecv.scanning.home import find_program, signature_files
+from securerecv.scanning.place import Place, place_of
 from securerecv.scanning.process import Needs
 from securerecv.settings import Settings
 

@@ -11,12 +11,12 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import clamd
-from attrs import field, frozen
 
 from securerecv.errors import ScannerError
+from securerecv.scanning.place import Peer
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 256 * 1024
@@ -28,51 +28,7 @@ _LENGTH = struct.Struct("!L")
 _CREDENTIALS = struct.Struct("=iII")
 
 
-@frozen
-class Peer:
-    """
-    The process at the other end of a Unix socket (``SO_PEERCRED``).
-
-    Attributes:
-        pid: its number when it began to listen; 0 over TCP.
-        uid: its user; None over TCP.
-    """
-
-    pid: int = 0
-    uid: int | None = None
-
-
-class Client(Protocol):
-    """
-    A conversation with clamd; not to be shared by threads.
-
-    Every method raises `ScannerError` where clamd does not answer in time, or not
-    with one whole line.
-
-    Attributes:
-        peer: of the last connection.
-    """
-
-    peer: Peer
-
-    def ping(self) -> str:
-        """Ask whether it is there; ``PONG``."""
-
-    def version(self) -> str:
-        """Ask for the versions of program and signatures."""
-
-    def reload(self) -> str:
-        """Have the signatures read again; ``RELOADING``."""
-
-    def scan(self, descriptor: int, size: int) -> str:
-        """Have a file looked at; clamd's whole answer for `verdicts.judge`."""
-
-    def abort(self) -> None:
-        """End what another thread waits for; that raises `ScannerError`."""
-
-
-# The package has no type hints.
-class _Careful(clamd.ClamdNetworkSocket):  # type: ignore[misc]
+class _Careful(clamd.ClamdNetworkSocket):  # type: ignore[misc]  # it has no type hints
     """
     What both kinds of client have in common.
 
@@ -232,43 +188,6 @@ class TcpClient(_Careful):
             self._send(buffer[: _LENGTH.size + count])
             at += count
         self._send(_LENGTH.pack(0))
-
-
-@frozen
-class Place:
-    """
-    Where a clamd listens.
-
-    Attributes:
-        path: of a Unix socket; empty for TCP.
-        host: name or address.
-        port: the same.
-    """
-
-    path: str = ""
-    host: str = ""
-    port: int = field(default=0)
-
-    def client(self, timeout_s: float) -> Client:
-        """Make a client; it connects for each command."""
-        if self.path:
-            return UnixClient(self.path, timeout_s)
-        return TcpClient(self.host, self.port, timeout_s)
-
-    def __str__(self) -> str:
-        """As ``--scanner`` takes it."""
-        return f"unix:{self.path}" if self.path else f"tcp:{self.host}:{self.port}"
-
-
-def place_of(setting: str) -> Place | None:
-    """Read ``--scanner``; None where it names no place."""
-    kind, _, rest = setting.partition(":")
-    if kind == "unix":
-        return Place(path=rest)
-    if kind == "tcp":
-        host, _, port = rest.rpartition(":")
-        return Place(host=host.strip("[]"), port=int(port))
-    return None
 
 
 @contextmanager

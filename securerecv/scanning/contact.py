@@ -10,7 +10,7 @@ from securerecv.errors import ScannerError
 from securerecv.interfaces import Verdict, VerdictKind
 from securerecv.limits import MAX_SCANNED_BYTES
 from securerecv.scanning import proofs
-from securerecv.scanning.client import Client, Peer, Place
+from securerecv.scanning.place import Client, Peer, Place
 from securerecv.scanning.verdicts import held, judge
 
 LOOK_TIMEOUT_S = 5.0

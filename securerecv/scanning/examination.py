@@ -16,9 +16,9 @@ from securerecv.errors import OperatorError, ScannerError
 from securerecv.interfaces import VerdictKind
 from securerecv.scanning import proofs
 from securerecv.scanning.choice import USUAL_SOCKETS, Lack, choose
-from securerecv.scanning.client import Client, Peer, Place
 from securerecv.scanning.contact import LOOK_TIMEOUT_S, SCAN_TIMEOUT_S
 from securerecv.scanning.home import is_memory, make_home, memory_folder, most_unpacked
+from securerecv.scanning.place import Client, Peer, Place
 from securerecv.scanning.process import Needs, command, remembered_home
 from securerecv.scanning.verdicts import judge
 from securerecv.settings import Settings

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.errors import ScannerError
-from securerecv.scanning.client import Place
 from securerecv.scanning.home import Home, fingerprint, make_home, most_unpacked
+from securerecv.scanning.place import Place
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0

@@ -14,7 +14,7 @@ from functools import cache
 
 from securerecv.errors import ScannerError
 from securerecv.interfaces import Verdict, VerdictKind
-from securerecv.scanning.client import Client
+from securerecv.scanning.place import Client
 from securerecv.scanning.verdicts import judge
 
 # In two parts, so that nobody's scanner takes this file for the test file.

@@ -18,8 +18,8 @@ from twisted.python.threadpool import ThreadPool
 from securerecv.errors import ScannerError
 from securerecv.interfaces import Verdict
 from securerecv.scanning.choice import USUAL_SOCKETS, Lack, choose, warning
-from securerecv.scanning.client import Place
 from securerecv.scanning.contact import Contact, Report
+from securerecv.scanning.place import Place
 from securerecv.scanning.process import Needs, OwnClamd
 from securerecv.scanning.verdicts import held
 from securerecv.settings import Settings

@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from securerecv.errors import OperatorError, StorageError, StorageFullError
@@ -253,6 +253,9 @@ def put_rows(
         rows: values in the order of the table's columns.
     """
     if is_shared(connection.engine):
+        # It takes a while to import, and a server with SQLite never needs it.
+        from sqlalchemy.dialects import postgresql
+
         names = table.c.keys()
         named = [dict(zip(names, row, strict=True)) for row in rows]
         connection.execute(_upsert(postgresql.insert(table), table), named)
