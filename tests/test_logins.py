@@ -19,7 +19,7 @@ from tests.support import (
     start_receiver,
 )
 
-SLOW = WorkFactors(bcrypt_rounds=10, scrypt_log_n=4)
+SLOW = WorkFactors(bcrypt_rounds=9, scrypt_log_n=4)
 
 
 class LoginTests(TestCase):

@@ -88,15 +88,17 @@ def environment() -> Path:
         The environment's folder of commands.
     """
     folder = workshop() / "environment"
-    run(sys.executable, "-m", "venv", folder)
-    pip(folder / "bin", "install", wheel())
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    # What is imported is compiled then, which is a small part of what is there.
+    pip(folder / "bin", "install", "--no-compile", wheel())
     return folder / "bin"
 
 
 def pip(bin_folder: Path, *arguments: str | Path) -> str:
-    """Run an environment's pip, and give what it printed."""
+    """Run pip for an environment, and give what it printed."""
     options = ("--quiet", "--disable-pip-version-check", "--no-input")
-    return run(bin_folder / "python", "-m", "pip", *options, *arguments)
+    there = ("--python", bin_folder / "python")
+    return run(sys.executable, "-m", "pip", *there, *options, *arguments)
 
 
 class WheelTests(SynchronousTestCase):
