@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.errors import StorageError
 from securerecv.intake.accountbook import AccountBook, open_account_book
 from securerecv.settings import Settings
+from tests.command import PROGRAM, Ended, run_here
 from tests.program import PATIENCE_S, environment
 from tests.support import QUICK
-
-PROGRAM = (sys.executable, "-m", "securerecv.cli.main")
 
 
 class AccountCommandTests(SynchronousTestCase):
@@ -36,9 +34,7 @@ class AccountCommandTests(SynchronousTestCase):
         self.addCleanup(book.close)
         return book
 
-    def run_there(
-        self, *words: str, given: bytes = b"", **variables: str
-    ) -> tuple[int, str, str]:
+    def run_there(self, *words: str, given: bytes = b"", **variables: str) -> Ended:
         """Run the program where there is no terminal."""
         done = subprocess.run(
             [*PROGRAM, *words],
@@ -49,17 +45,21 @@ class AccountCommandTests(SynchronousTestCase):
             timeout=PATIENCE_S,
             check=False,
         )
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
+        return Ended(done.returncode, done.stdout, done.stderr.decode())
 
     def assert_refused(
-        self, code: int, part: str, *words: str, given: bytes = b"", **variables: str
+        self, code: int, part: str, *words: str, given: bytes = b""
     ) -> None:
-        """See that a command is refused, with some words in its last line."""
-        refused = self.run_there(*words, given=given, **variables)
-        self.assertEqual((refused[0], refused[1]), (code, ""), refused)
-        *usage, line = refused[2].splitlines()
+        """See that a command line is refused, with some words in its last line."""
+        ended = run_here(*words, given=given, environment=environment())
+        self.assert_no(ended, code, part)
+
+    def assert_no(self, ended: Ended, code: int, part: str) -> None:
+        """See that a command said no, with some words in its last line."""
+        self.assertEqual((ended.code, ended.out), (code, b""), ended)
+        *usage, line = ended.err.splitlines()
         if usage:
-            self.assertTrue(usage[0].startswith("Usage: "), refused)
+            self.assertTrue(usage[0].startswith("Usage: "), ended)
         self.assertIn(part, line)
         self.assertNotIn("report", line)
 
@@ -105,7 +105,8 @@ class AccountCommandTests(SynchronousTestCase):
             (("recover", "alice"), "recovery code"),
         ):
             part = f"no terminal to ask for the {what}: use --password-stdin"
-            self.assert_refused(2, part, "account", *words, *self.place)
+            ended = self.run_there("account", *words, *self.place)
+            self.assert_no(ended, 2, part)
 
     def test_name_first(self) -> None:
         """A name that will not do is refused before anything is asked for."""
@@ -179,9 +180,9 @@ class AccountCommandTests(SynchronousTestCase):
         ):
             words = (*command, *self.place)
             part = f"securerecv: {nowhere}: No such file or directory"
-            self.assert_refused(2, part, *words, "--config", nowhere)
+            self.assert_no(self.run_there(*words, "--config", nowhere), 2, part)
             part = "securerecv: SECURERECV_KEPE: there is no such option"
-            self.assert_refused(2, part, *words, SECURERECV_KEPE="1")
+            self.assert_no(self.run_there(*words, SECURERECV_KEPE="1"), 2, part)
 
     def test_code_is_shown_first(self) -> None:
         """A recovery code that cannot be shown does not replace the old one."""
@@ -199,8 +200,8 @@ class AccountCommandTests(SynchronousTestCase):
             )
         self.assertEqual(failed.returncode, 1, failed.stderr)
         given = f"{self.code}\nhare\n".encode()
-        code, out, err = self.run_there(*words, given=given)
-        self.assertEqual((code, out.count("\n")), (0, 1), err)
+        ended = self.run_there(*words, given=given)
+        self.assertEqual((ended.code, ended.out.count(b"\n")), (0, 1), ended.err)
 
     def test_two_at_once(self) -> None:
         """Two accounts that are made at once on a new folder are both there."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pexpect
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -17,23 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.cli.showfile import size_in_words
 from securerecv.wire.filelines import FileRecord, FileState
+from tests.command import PROGRAM, TIMEOUT_S, Ended
 from tests.filehouse import FileHouse, Line
+from tests.program import ROOT
 from tests.support import new_folder, pause
 from tests.test_client_files import LARGE, SMALL
 
-PROGRAM = (sys.executable, "-m", "securerecv.cli.main")
-ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_S = 30
 BAD_NAME = "\x1b[2Jx\u202e.txt"
-
-
-@attrs.frozen
-class Ended:
-    """How a command ended, and what it printed."""
-
-    code: int
-    out: bytes
-    err: str
 
 
 class FileCommandTests(TestCase):

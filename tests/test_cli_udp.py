@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.client.datagrams import NOBODY_RECEIVES
 from securerecv.settings import Settings
-from tests.program import environment, run
+from tests.command import PROGRAM, TIMEOUT_S, WRONG_USAGE, Ended, run_here
+from tests.program import environment
 from tests.support import add_accounts, logged_in, new_folder, start_receiver
-from tests.test_cli_talk import PROGRAM, TIMEOUT_S, Ended
 
 FINGER_TOKEN = "0" * 32 + ":" + "1" * 64
 
@@ -35,10 +35,10 @@ class WrongUsageTests(SynchronousTestCase):
             (("--sealed", "--token", "secret"), "a token is 32 hexadecimal digits"),
             (("--sealed", "--token-file", "/nowhere"), "does not exist"),
         ]:
-            done = run(*send, *more)
-            self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
-            self.assertIn(words, " ".join(done.stderr.split()))
-            self.assertNotIn("secret", done.stderr)
+            ended = run_here(*send, *more)
+            self.assertEqual((ended.code, ended.out), (WRONG_USAGE, b""), ended.err)
+            self.assertIn(words, " ".join(ended.err.split()))
+            self.assertNotIn("secret", ended.err)
 
 
 class CommandTests(TestCase):

@@ -18,10 +18,10 @@ from twisted.trial.unittest import TestCase
 from securerecv.scanning.proofs import EICAR
 from securerecv.settings import Settings
 from tests.clamd import clamd
+from tests.command import PROGRAM, TIMEOUT_S, Ended
 from tests.program import environment
 from tests.relay import Relay
 from tests.support import add_accounts, new_folder, pause, start_receiver
-from tests.test_cli_talk import PROGRAM, TIMEOUT_S, Ended
 
 MIB = 1 << 20
 LARGE = secrets.token_bytes(8 * MIB + 5)
