@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,12 +24,15 @@ from securerecv.intake.sealedboxes import SealedBoxes
 from securerecv.interfaces import Download, Upload, Verdict, VerdictKind
 from securerecv.vault.blobs import Blobs, open_blobs
 from securerecv.vault.filekeys import FileKeys
+from securerecv.vault.segments import SEGMENT_BYTES
 from securerecv.vault.store import Store
 from securerecv.wire.filelines import FileRecord
 from securerecv.wire.verbs import Standing
 from tests.vaults import NOON_S, PATIENCE_S, HandReactor, Owner, VaultTests
 
 FILE_KEY = b"f" * 32
+CONTENT = secrets.token_bytes(2 * SEGMENT_BYTES + 12_345)
+SMALL = b"the heron lands at dawn"
 ADDRESS = "192.0.2.1"
 MAX_FILE = 16 * 1024 * 1024
 DAY_S = 24 * 3600
