@@ -17,7 +17,7 @@ from securerecv.net.gate import Gate
 from securerecv.net.tcp import tcp_factory
 from securerecv.net.tlsport import ListenTls, listen_tls
 from securerecv.wire.session import Session, Terms
-from tests.test_client import anybody, server_tls
+from tests.clientends import anybody, server_tls
 from tests.test_conversation import House
 
 reactor: Any = _reactor

@@ -24,9 +24,9 @@ from securerecv.vault.keyring import open_keyring
 from securerecv.wire.openings import OpeningBudget
 from securerecv.wire.records import RecordSession
 from securerecv.wire.verbs import Standing
+from tests.clientends import anybody
 from tests.filehouse import TERMS
 from tests.support import new_folder
-from tests.test_client import anybody
 from tests.test_conversation import House
 
 reactor: Any = _reactor

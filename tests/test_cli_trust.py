@@ -10,10 +10,9 @@ import attrs
 import pexpect
 from twisted.internet.threads import deferToThread
 
+from tests.clientends import ONE_PIN
 from tests.command import PROGRAM, TIMEOUT_S, CommandTests, press_ctrl_c
 from tests.support import new_folder, start_receiver
-
-ONE_PIN = "sha256//" + "A" * 43 + "="
 
 
 class TrustTests(CommandTests):

@@ -1,208 +1,41 @@
-"""The client: addresses, trust, and conversations with servers good and bad."""
+"""Conversations of the client with servers that say what a test tells them to."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, IOPump
 from twisted.test.iosim import connect as join
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from securerecv import client as client_package
 from securerecv.client.address import ServerAddress
 from securerecv.client.channel import ANSWER_TIMEOUT_S, LOGIN_TIMEOUT_S
 from securerecv.client.client import Client
-from securerecv.client.connect import connect
 from securerecv.client.errors import (
     DisconnectedError,
-    UnknownServerError,
     UnreachableError,
     UntrustedServerError,
 )
 from securerecv.client.incoming import Incoming
 from securerecv.client.keepalive import PING_INTERVAL_S, keep_alive
-from securerecv.client.knownservers import KnownServers, default_path
 from securerecv.client.tcp import CONNECT_TIMEOUT_S, TcpChannel
-from securerecv.client.tlswords import tls_words
-from securerecv.client.trust import Trust, only, parse_pins
+from securerecv.client.trust import Trust, only
 from securerecv.errors import ErrorCode, MisuseError, OperatorError, PeerError
 from securerecv.limits import MAX_LINE_BYTES, MIN_PAYLOAD_BYTES_PER_S
-from securerecv.net.tls import ClientTls, ServerTls
-from securerecv.service import Receiver
-from securerecv.settings import Settings
-from securerecv.vault.certificates import self_made_certificate
+from securerecv.net.tls import ClientTls
 from securerecv.wire.lines import Answer, Message, piece
 from securerecv.wire.replies import NotUnderstoodError
 from securerecv.wire.session import Terms
-from tests.support import add_accounts, new_folder, start_receiver
-
-reactor: Any = _reactor
-
-Problem = TypeVar("Problem", bound=Exception)
+from tests.clientends import ONE_PIN, anybody, server_tls
 
 SERVER = ServerAddress("example.org", 7443)
-ONE_PIN = "sha256//" + "A" * 43 + "="
-OTHER_PIN = "sha256//" + "B" * 43 + "="
 GREETING = Terms(100_000, 1, 5, True, bytes(32)).greeting()
-
-
-def anybody(_: str) -> None:
-    """Trust everybody, which only a test may do."""
-
-
-async def failing(deferred: Deferred[Any], kind: type[Problem]) -> Problem:
-    """Wait for a Deferred to fail, and give what it fails with."""
-    try:
-        result = await deferred
-    except kind as error:
-        return error
-    raise AssertionError(f"{result!r} and no {kind.__name__}")
-
-
-class AddressTests(SynchronousTestCase):
-    """Servers as people write them."""
-
-    def test_forms(self) -> None:
-        """Names and addresses are read with and without a port."""
-        for written, host, port in [
-            ("Example.org", "example.org", 7443),
-            ("localhost:1", "localhost", 1),
-            ("127.0.0.1:65535", "127.0.0.1", 65535),
-            ("[::1]:99", "::1", 99),
-            ("[fe80::1%eth0]", "fe80::1%eth0", 7443),
-            ("::1", "::1", 7443),
-            ("2001:DB8::7443", "2001:db8::7443", 7443),
-        ]:
-            address = ServerAddress.parse(written)
-            self.assertEqual((address.host, address.port), (host, port))
-            self.assertEqual(ServerAddress.parse(str(address)), address)
-
-    def test_nonsense(self) -> None:
-        """What is no address is refused."""
-        for written in [
-            *("", ":1", "a:", "a:0", "a:65536", "a:b", "a b", "[a]", "a:1:2"),
-            *("[::1", "::1]", "a:1\n"),
-        ]:
-            self.assertRaises(ValueError, ServerAddress.parse, written)
-
-
-class PinTests(SynchronousTestCase):
-    """Pins that are given."""
-
-    def test_pins(self) -> None:
-        """One pin or several are read; what is none is refused."""
-        self.assertEqual(parse_pins(ONE_PIN), (ONE_PIN,))
-        self.assertEqual(parse_pins(f"{ONE_PIN}; {OTHER_PIN}"), (ONE_PIN, OTHER_PIN))
-        for written in ("", "sha256//", ONE_PIN[8:], f"{ONE_PIN};", "sha1//AA="):
-            self.assertRaises(ValueError, parse_pins, written)
-
-    def test_only(self) -> None:
-        """A server with one of the pins is trusted, and no other."""
-        trust = only((ONE_PIN,))
-        trust(ONE_PIN)
-        self.assertRaises(UntrustedServerError, trust, OTHER_PIN)
-
-
-class KnownServersTests(SynchronousTestCase):
-    """Keys of servers, remembered on first use."""
-
-    def setUp(self) -> None:
-        """Choose a file that is not there yet, in a folder that is not either."""
-        self.path = Path(self.mktemp()).absolute() / "config" / "known_servers"
-        self.known = KnownServers(self.path)
-
-    def test_first_use(self) -> None:
-        """An unknown server is refused with its pin; remembered, it is trusted."""
-        error = self.assertRaises(UnknownServerError, self.known.check, SERVER, ONE_PIN)
-        self.assertEqual(error.pin, ONE_PIN)
-        self.known.remember(SERVER, ONE_PIN)
-        self.known.remember(SERVER, ONE_PIN)
-        self.known.check(SERVER, ONE_PIN)
-        self.assertEqual(self.path.read_text(), f"example.org:7443 {ONE_PIN}\n")
-        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
-        self.assertEqual(self.path.parent.stat().st_mode & 0o777, 0o700)
-        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-    def test_changed_key(self) -> None:
-        """A changed key is refused; the words name the line and the file."""
-        other = ServerAddress("::1", 1)
-        self.known.remember(other, OTHER_PIN)
-        self.known.remember(SERVER, ONE_PIN)
-        for refuse in (self.known.check, self.known.remember):
-            error = self.assertRaises(UntrustedServerError, refuse, SERVER, OTHER_PIN)
-            self.assertNotIsInstance(error, UnknownServerError)
-            self.assertIn(f"line 2 from {self.path}", str(error))
-            self.assertIn(ONE_PIN, str(error))
-            self.assertIn(OTHER_PIN, str(error))
-        self.known.check(other, OTHER_PIN)
-
-    def test_many_at_once(self) -> None:
-        """Servers that are remembered at the same time are all remembered."""
-        servers = [ServerAddress("localhost", port) for port in range(1, 33)]
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda s: self.known.remember(s, ONE_PIN), servers))
-        for server in servers:
-            self.known.check(server, ONE_PIN)
-
-    def test_by_hand(self) -> None:
-        """Comments stay; a line that is wrong is named and trusts nobody."""
-        self.path.parent.mkdir(parents=True)
-        self.path.write_text(f"# mine\n\nlocalhost:1 {ONE_PIN}")
-        self.known.remember(SERVER, OTHER_PIN)
-        self.assertEqual(
-            self.path.read_text(),
-            f"# mine\n\nlocalhost:1 {ONE_PIN}\nexample.org:7443 {OTHER_PIN}\n",
-        )
-        self.path.write_text("# mine\nexample.org:7443 sha256//\n")
-        error = self.assertRaises(OperatorError, self.known.check, SERVER, ONE_PIN)
-        self.assertIn("line 2", str(error))
-
-    def test_unusable_file(self) -> None:
-        """A file that cannot be read or made is named, with the reason."""
-        self.path.mkdir(parents=True)
-        error = self.assertRaises(OperatorError, self.known.check, SERVER, ONE_PIN)
-        self.assertEqual(str(error), f"{self.path}: Is a directory")
-        self.path.rmdir()
-        self.path.write_bytes(b"\xff")
-        self.assertRaises(OperatorError, self.known.check, SERVER, ONE_PIN)
-        below = KnownServers(self.path / "below" / "known_servers")
-        self.assertRaises(OperatorError, below.remember, SERVER, ONE_PIN)
-
-    def test_failed_write(self) -> None:
-        """A write that fails leaves the old file and nothing else."""
-        self.known.remember(SERVER, ONE_PIN)
-
-        def fail(_: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        self.patch(os, "fsync", fail)
-        other = ServerAddress("other", 1)
-        error = self.assertRaises(OperatorError, self.known.remember, other, ONE_PIN)
-        self.assertIn("No space left", str(error))
-        self.assertEqual(self.path.read_text(), f"example.org:7443 {ONE_PIN}\n")
-        self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-    def test_place(self) -> None:
-        """The file is in the XDG configuration folder, when that is absolute."""
-        self.assertEqual(
-            default_path({"XDG_CONFIG_HOME": "/x"}), Path("/x/securerecv/known_servers")
-        )
-        usual = Path.home() / ".config" / "securerecv" / "known_servers"
-        self.assertEqual(default_path({"XDG_CONFIG_HOME": "x"}), usual)
-        self.assertEqual(default_path({}), usual)
 
 
 class Script(Protocol):
@@ -224,16 +57,6 @@ class Script(Protocol):
         """Close the connection."""
         transport: Any = self.transport
         transport.loseConnection()
-
-
-def server_tls(test: SynchronousTestCase) -> ServerTls:
-    """Make a server's TLS identity."""
-    folder = Path(test.mktemp()).absolute()
-    folder.mkdir(parents=True)
-    certificate, key = self_made_certificate()
-    (folder / "certificate").write_bytes(certificate)
-    (folder / "key").write_bytes(key)
-    return ServerTls(folder / "certificate", folder / "key")
 
 
 class ScriptedTests(SynchronousTestCase):
@@ -595,184 +418,3 @@ class ScriptedTests(SynchronousTestCase):
         message = Message("1", "alice", 1_790_000_000_000, b"hello")
         self.say(b"#1 +OK\n" + 2 * piece(f"! {message.line()}", message.body))
         self.fails(ended, BrokenPipeError, "nobody reads")
-
-
-class ReceiverTests(TestCase):
-    """The client and a real receiver, on loopback."""
-
-    def setUp(self) -> None:
-        """Start a receiver with two accounts."""
-        self.settings = Settings(
-            proto="tcp", port=0, interface="127.0.0.1", data=new_folder(self)
-        )
-        add_accounts(self.settings, alice="wonder land", bob="builder")
-        self.receiver = start_receiver(self, self.settings)
-        self.server = ServerAddress("127.0.0.1", self.receiver.ports["tcp"][1])
-
-    async def connect(self, receiver: Receiver | None = None) -> Client:
-        """Connect to the receiver, known by its pin."""
-        pin = (receiver or self.receiver).identity.pin
-        client = await connect(reactor, self.server, only([pin]))
-        self.addCleanup(self.leave, client)
-        return client
-
-    async def leave(self, client: Client) -> None:
-        """End a conversation, if it has not ended yet."""
-        client._channel.close()
-        with contextlib.suppress(DisconnectedError):
-            await client.closed()
-
-    async def test_messages(self) -> None:
-        """Messages are sent, listed, read, dropped."""
-        alice = await self.connect()
-        self.assertEqual((alice.limits.message, alice.limits.keep), (1048576, 5))
-        self.assertIn("legal use only", alice.notice)
-        self.assertEqual(alice.pin, self.receiver.identity.pin)
-        await alice.login("Alice", "wonder land")
-        self.assertEqual(await alice.whoami(), "alice")
-        bob = await self.connect()
-        await bob.login("bob", "builder")
-        said = await bob.say("alice", "one line")
-        sent = await bob.send("alice", b"\n\0two\r\n")
-        empty = await bob.send("alice", b"")
-        first, second, third = await alice.last()
-        self.assertEqual(
-            [(m.id, m.sender, m.body) for m in (first, second, third)],
-            [
-                (said, "bob", b"one line"),
-                (sent, "bob", b"\n\0two\r\n"),
-                (empty, "bob", b""),
-            ],
-        )
-        self.assertEqual(await alice.last(2), [second, third])
-        self.assertEqual(await alice.read(second.id), second)
-        await alice.drop(second.id)
-        self.assertEqual(await alice.last(), [first, third])
-        await failing(alice.read(second.id), PeerError)
-        await gatherResults([alice.quit(), bob.quit()])
-
-    async def test_pipeline(self) -> None:
-        """Many requests at once are answered in their order."""
-        client = await self.connect()
-        address, who, *ids = await gatherResults(
-            [
-                client.anonymous(),
-                client.whoami(),
-                *(client.say("alice", f"number {n}") for n in range(50)),
-            ]
-        )
-        self.assertEqual(address, who)
-        self.assertEqual(len(set(ids)), 50)
-        alice = await self.connect()
-        await alice.login("alice", "wonder land")
-        self.assertEqual([m.id for m in await alice.last()], ids[-5:])
-
-    async def test_watching(self) -> None:
-        """An anonymous session is told what is sent to it, until it stops."""
-        watcher, sender = await self.connect(), await self.connect()
-        address = await watcher.anonymous()
-        await sender.anonymous()
-        seen: Deferred[Message] = Deferred()
-        await watcher.watch(seen.callback)
-        message_id = await sender.say(address, "psst")
-        message = await seen
-        self.assertEqual((message.id, message.body), (message_id, b"psst"))
-        await watcher.unwatch()
-        error = await failing(sender.say(address, "psst"), PeerError)
-        self.assertIs(error.code, ErrorCode.NO_MAILBOX)
-
-    async def test_passwd(self) -> None:
-        """A changed password counts at once, and the old one no more."""
-        alice, again = await self.connect(), await self.connect()
-        await alice.login("alice", "wonder land")
-        await alice.passwd("looking glass")
-        error = await failing(again.login("alice", "wonder land"), PeerError)
-        self.assertIs(error.code, ErrorCode.AUTH)
-        await again.login("alice", "looking glass")
-
-    async def test_server_stops(self) -> None:
-        """A server that stops says so."""
-        client = await self.connect()
-        ended = client.closed()
-        await self.receiver.stopService()
-        error = await failing(ended, DisconnectedError)
-        self.assertIn("the server is stopping", str(error))
-
-    async def test_wrong_pin(self) -> None:
-        """A server with another key is left."""
-        connecting = connect(reactor, self.server, only([ONE_PIN]))
-        await failing(connecting, UntrustedServerError)
-
-
-class UnreachableTests(TestCase):
-    """Where there is no server."""
-
-    async def fails(self, server: ServerAddress, words: str) -> None:
-        """See that no connection is made, and what is said about it."""
-        error = await failing(connect(reactor, server, anybody), UnreachableError)
-        self.assertEqual(str(error), f"cannot reach {server}: {words}")
-
-    async def test_nothing_listens(self) -> None:
-        """A port where nothing listens is named."""
-        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        number = port.getHost().port
-        await port.stopListening()
-        words = "nothing listens there (connection refused)"
-        await self.fails(ServerAddress("127.0.0.1", number), words)
-
-    async def test_no_such_host(self) -> None:
-        """Names of no host, and what is no name, are named."""
-        words = "there is no host of that name"
-        await self.fails(ServerAddress("no-such-host.invalid", 1), words)
-        await self.fails(ServerAddress("a..b", 1), "invalid hostname: a..b")
-
-    def test_tls_words(self) -> None:
-        """OpenSSL's last reason is passed on, where it gives any."""
-        reasons = [("", "", "first"), ("SSL routines", "", "last")]
-        self.assertEqual(tls_words(SSL.Error(reasons)), "last")
-        for error in (SSL.SysCallError(-1, "Unexpected EOF"), SSL.Error()):
-            self.assertEqual(tls_words(error), "the handshake was broken off")
-
-    async def test_no_tls(self) -> None:
-        """A server without TLS, or that hangs up at once, is named as such."""
-
-        class Plain(Protocol):
-            def connectionMade(self) -> None:
-                """Say something else than TLS."""
-                transport: Any = self.transport
-                transport.write(b"220 mail.example.org ESMTP\r\n")
-
-        class Refusing(Protocol):
-            def dataReceived(self, _: bytes) -> None:
-                """Hang up in the middle of the handshake."""
-                transport: Any = self.transport
-                transport.loseConnection()
-
-        for protocol, words in [
-            (Plain, "no TLS 1.3 server answered (wrong version number)"),
-            (Refusing, "the server hung up before it greeted"),
-        ]:
-            factory = Factory.forProtocol(protocol)
-            port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-            self.addCleanup(port.stopListening)
-            await self.fails(ServerAddress("127.0.0.1", port.getHost().port), words)
-
-    def test_slow_network(self) -> None:
-        """An address that does not answer is given up at the limit, not before."""
-        network = MemoryReactorClock()
-        connecting = connect(network, ServerAddress("127.0.0.1", 1), anybody)
-        network.advance(CONNECT_TIMEOUT_S - 0.1)
-        self.assertNoResult(connecting)
-        network.advance(0.2)
-        failure = self.failureResultOf(connecting, UnreachableError)
-        self.assertIn("no answer within 15 seconds", str(failure.value))
-
-
-class ExportTests(SynchronousTestCase):
-    """What programs import from the package."""
-
-    def test_exports(self) -> None:
-        """Everything that is promised is there, and nothing else is made up."""
-        for name in client_package.__all__:
-            self.assertIsNotNone(getattr(client_package, name))
-        self.assertRaises(AttributeError, getattr, client_package, "nobody")

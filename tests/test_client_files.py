@@ -21,9 +21,9 @@ from securerecv.client.safenames import safe_file_name
 from securerecv.errors import ErrorCode, MisuseError, PeerError, SecurerecvError
 from securerecv.wire.filelines import FileRecord, FileState
 from securerecv.wire.session import Terms
+from tests.clientends import failing
 from tests.filehouse import FileHouse, Line
 from tests.support import new_folder, pause
-from tests.test_client import failing
 
 LARGE = Random(7).randbytes(8 * PIECE_BYTES + 12345)  # noqa: S311 - so that a failure can be repeated
 SMALL = b"hello\n"

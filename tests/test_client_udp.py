@@ -1,21 +1,17 @@
-"""The client over UDP: requests that get lost, bad ways, bad servers, sealed ones."""
+"""The client over UDP: requests that get lost, bad ways, bad servers."""
 
 from __future__ import annotations
 
 import secrets
 import socket
 from io import BytesIO
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.internet.defer import gatherResults
 
-from securerecv.client import connectudp, sealed, udp
+from securerecv.client import connectudp, udp
 from securerecv.client.address import ServerAddress
-from securerecv.client.client import Client
 from securerecv.client.connectudp import connect_udp
 from securerecv.client.errors import (
     DisconnectedError,
@@ -23,261 +19,21 @@ from securerecv.client.errors import (
     UnreachableError,
     UntrustedServerError,
 )
-from securerecv.client.exchanges import (
-    FIRST_WAIT_S,
-    MAX_UNDER_WAY,
-    MAX_WAIT_S,
-    Exchange,
-    Exchanges,
-)
 from securerecv.client.knownservers import KnownServers
-from securerecv.client.sealed import send_sealed
-from securerecv.client.trust import Trust, only
+from securerecv.client.trust import only
 from securerecv.client.udp import MAX_RECORD_BYTES
-from securerecv.errors import ErrorCode, OperatorError, PeerError
+from securerecv.errors import ErrorCode, PeerError
 from securerecv.service import Receiver
 from securerecv.settings import Settings
-from securerecv.wire.heardrecord import Heard, read_record
-from securerecv.wire.hpke import Psk
-from securerecv.wire.lines import Answer, Message
-from securerecv.wire.replies import LargeMessage, NotUnderstoodError
+from securerecv.wire.lines import Message
+from securerecv.wire.replies import LargeMessage
+from tests.clientends import ONE_PIN, anybody, failing
 from tests.relay import Relay
-from tests.support import add_accounts, logged_in, new_folder, pause, start_receiver
+from tests.support import logged_in, new_folder, pause, start_receiver
+from tests.udpreceiver import ReceiverTests
 
 reactor: Any = _reactor
-
-Problem = TypeVar("Problem", bound=Exception)
-
-ONE_PIN = "sha256//" + "A" * 43 + "="
 APPLICATION_DATA = 23
-WHEN = "2026-01-01T00:00:0{}Z"
-
-
-def anybody(_: str) -> None:
-    """Trust everybody, which only a test may do."""
-
-
-async def failing(deferred: Any, kind: type[Problem]) -> Problem:
-    """Wait for something to fail, and give what it fails with."""
-    try:
-        result = await deferred
-    except kind as error:
-        return error
-    raise AssertionError(f"{result!r} and no {kind.__name__}")
-
-
-class RecordTests(SynchronousTestCase):
-    """What stands in one record from the server."""
-
-    def test_lines(self) -> None:
-        """Lines are read with their payloads, whatever is in these."""
-        body = b"#1 +OK\n* MSG\r\n"
-        lines = b"#a * MSG 1 bob %b 14\n" % WHEN.format(0).encode()
-        self.assertEqual(
-            read_record(lines + body + b"\r\n#a +OK 1 messages\n! CLOSING x\r\n"),
-            [
-                Heard("#a", "*", f"MSG 1 bob {WHEN.format(0)} 14", body),
-                Heard("#a", "+OK", "1 messages"),
-                Heard("", "!", "CLOSING x"),
-            ],
-        )
-
-    def test_payload_left_out(self) -> None:
-        """A payload that no record can hold is not looked for in what follows."""
-        line = f"MSG 1 bob {WHEN.format(0)} 5000"
-        heard = read_record(f"* {line}\n* {line}\n+OK 2 messages\n".encode())
-        self.assertEqual([h.payload for h in heard], [None, None, None])
-        self.assertEqual([h.mark for h in heard], ["*", "*", "+OK"])
-
-    def test_nonsense(self) -> None:
-        """What a server never says is refused."""
-        for record in (b"x", b"x\n", b"+OK", b"* MSG x\n", b"+OK \xff\n"):
-            self.assertRaises(NotUnderstoodError, read_record, record)
-
-
-def message(number: int) -> Heard:
-    """Give the line of one message of ``LAST``."""
-    return Heard("#1", "*", f"MSG {number} bob {WHEN.format(number)} 1", b"x")
-
-
-class ExchangeTests(SynchronousTestCase):
-    """One answer, whose records get lost and overtake each other."""
-
-    def exchange(self, verb: str) -> Exchange:
-        """Begin one."""
-        return Exchange("#1", verb, b"", 1.0)
-
-    def test_counted(self) -> None:
-        """``LAST`` is answered when as many messages are there as were counted."""
-        exchange = self.exchange("LAST")
-        self.assertIsNone(exchange.take(message(3)))
-        self.assertIsNone(exchange.take(Heard("#1", "+OK", "3 messages")))
-        self.assertIsNone(exchange.take(message(3)))
-        self.assertIsNone(exchange.take(message(1)))
-        answer = exchange.take(message(2))
-        assert isinstance(answer, Answer)
-        self.assertEqual(
-            [text.split(" ")[1] for text, _ in answer.lines], ["1", "2", "3"]
-        )
-
-    def test_same_moment(self) -> None:
-        """A message that was lost at first stands where it came the second time."""
-        when = WHEN.format(0)
-        messages = [Heard("#1", "*", f"MSG {n} bob {when} 1", b"x") for n in range(4)]
-        last = Heard("#1", "+OK", "4 messages")
-        for lost in range(4):
-            exchange = self.exchange("LAST")
-            for heard in [*messages[:lost], *messages[lost + 1 :], last]:
-                self.assertIsNone(exchange.take(heard))
-            answers = [exchange.take(heard) for heard in messages[: lost + 1]]
-            answer = answers.pop()
-            self.assertEqual(answers, [None] * lost)
-            assert isinstance(answer, Answer)
-            self.assertEqual(answer.lines, tuple((m.text, b"x") for m in messages))
-
-    def test_empty_line(self) -> None:
-        """A line with nothing in it is one like any other."""
-        exchange = self.exchange("HELP")
-        exchange.take(Heard("#1", "*", ""))
-        answer = exchange.take(Heard("#1", "+OK", ""))
-        assert isinstance(answer, Answer)
-        self.assertEqual(answer.lines, (("", None),))
-
-    def test_two_answers_mixed(self) -> None:
-        """Parts of two answers that differ make none: it is asked for again."""
-        exchange = self.exchange("LAST")
-        exchange.take(message(1))
-        exchange.take(message(2))
-        self.assertIsNone(exchange.take(Heard("#1", "+OK", "1 messages")))
-        self.assertIsNone(exchange.take(message(2)))
-        answer = exchange.take(Heard("#1", "+OK", "1 messages"))
-        assert isinstance(answer, Answer)
-        self.assertEqual(len(answer.lines), 1)
-
-    def test_single(self) -> None:
-        """``READ`` is not answered by ``+OK`` without its message."""
-        exchange = self.exchange("READ")
-        self.assertIsNone(exchange.take(Heard("#1", "+OK", "")))
-        self.assertIsInstance(exchange.take(message(1)), Answer)
-
-    def test_refused(self) -> None:
-        """A refusal is an answer."""
-        error = self.exchange("READ").take(Heard("#1", "-ERR", "no-such-id gone"))
-        assert isinstance(error, PeerError)
-        self.assertIs(error.code, ErrorCode.NO_SUCH_ID)
-
-    def test_not_counted(self) -> None:
-        """A count that is none is the server's fault."""
-        exchange = self.exchange("FILES")
-        wrong = Heard("#1", "+OK", "many files")
-        self.assertRaises(NotUnderstoodError, exchange.take, wrong)
-
-
-class ExchangesTests(SynchronousTestCase):
-    """Which request is sent when; the time is told."""
-
-    def setUp(self) -> None:
-        """Begin, with chance always in the middle."""
-        self.exchanges = Exchanges(lambda: 0.5)
-
-    def ask(self, line: str, patience_s: float = 60.0) -> Deferred[Answer]:
-        """Ask for something."""
-        verb = line.partition(" ")[0]
-        tag = self.exchanges.next_tag()
-        exchange = Exchange(tag, verb, f"{tag} {line}".encode(), patience_s)
-        self.exchanges.add(exchange)
-        return exchange.answer
-
-    def test_back_off(self) -> None:
-        """A request is sent again and again, more and more seldom, until too late."""
-        answer = self.ask("PING", 30.0)
-        times = []
-        now: float | None = 0.0
-        with self.assertRaisesRegex(DisconnectedError, "within 30 seconds"):
-            while now is not None:
-                times += [now] * len(self.exchanges.to_send(now))
-                now = self.exchanges.next_time()
-        waits = [b - a for a, b in pairwise(times)]
-        self.assertAlmostEqual(waits[0], FIRST_WAIT_S)
-        for shorter, longer in pairwise(waits):
-            self.assertAlmostEqual(longer, min(2 * shorter, MAX_WAIT_S))
-        self.assertLess(times[-1], 30.0)
-        self.assertNoResult(answer)
-
-    def test_jitter(self) -> None:
-        """The waits of many clients differ, by a quarter at the most."""
-        for chance, factor in ((0.0, 0.75), (1.0, 1.25)):
-            self.exchanges = Exchanges(iter((chance,)).__next__)
-            self.ask("PING")
-            self.exchanges.to_send(0.0)
-            self.assertAlmostEqual(
-                self.exchanges.next_time() or 0.0, factor * FIRST_WAIT_S
-            )
-
-    def test_window(self) -> None:
-        """Not more messages are under way than allowed; answers keep their order."""
-        said: list[str] = []
-        for _ in range(MAX_UNDER_WAY + 1):
-            self.ask("SAY bob hi").addCallback(lambda answer: said.append(answer.words))
-        self.assertEqual(len(self.exchanges.to_send(0.0)), MAX_UNDER_WAY)
-        self.exchanges.take(Heard("#2", "+OK", "second"))
-        self.assertEqual((said, self.exchanges.to_send(0.0)), ([], []))
-        self.exchanges.take(Heard("#1", "+OK", "first"))
-        self.assertEqual(said, ["first", "second"])
-        self.assertEqual(self.exchanges.to_send(0.0), [b"#17 SAY bob hi"])
-
-    def test_alone(self) -> None:
-        """What may change who one is waits for all before it, and all behind wait."""
-        for line in ("SAY bob 1", "LAST", "SAY bob 2"):
-            self.ask(line)
-        for number, words in enumerate(("x", "0 messages", "x"), 1):
-            sent = self.exchanges.to_send(0.0)
-            self.assertEqual([record[:2] for record in sent], [b"#%d" % number])
-            self.exchanges.take(Heard(f"#{number}", "+OK", words))
-        self.assertIsNone(self.exchanges.next_time())
-
-    def test_repeated_and_unknown_answers(self) -> None:
-        """An answer that comes twice, or to nothing, is ignored."""
-        answer = self.ask("PING")
-        self.exchanges.to_send(0.0)
-        for heard in (Heard("#9", "+OK", ""), *[Heard("#1", "+OK", "pong")] * 2):
-            self.exchanges.take(heard)
-        self.assertEqual(self.successResultOf(answer).words, "pong")
-
-
-class ReceiverTests(TestCase):
-    """A client and a receiver, both in this process."""
-
-    timeout = 60
-
-    def setUp(self) -> None:
-        """Start a receiver with two accounts, whose boxes are large."""
-        self.settings = Settings(
-            proto="both", port=0, interface="127.0.0.1", data=new_folder(self), keep=500
-        )
-        add_accounts(self.settings, alice="wonder land", bob="builder")
-        self.receiver = start_receiver(self, self.settings)
-        self.port = self.receiver.ports["udp"][1]
-
-    async def connect(self, port: int | None = None, trust: Trust = anybody) -> Client:
-        """Connect; the conversation is ended with the test."""
-        address = ServerAddress("127.0.0.1", port or self.port)
-        client = await connect_udp(reactor, address, trust)
-        self.addCleanup(client._channel.close)
-        return client
-
-    async def alice(self, port: int | None = None) -> Client:
-        """Connect as Alice."""
-        client = await self.connect(port)
-        await client.login("alice", "wonder land")
-        return client
-
-    async def bodies(self) -> list[bytes]:
-        """Give what is in Alice's box, by a good way."""
-        client = await self.alice()
-        bodies = [message.body for message in await client.last()]
-        await client.quit()
-        return bodies
 
 
 class TalkTests(ReceiverTests):
@@ -589,136 +345,3 @@ class EndTests(ReceiverTests):
                 connect_udp(reactor, address, anybody), UnreachableError
             )
             self.assertIn("there is no host of that name", str(error))
-
-
-class SealedTests(ReceiverTests):
-    """One datagram and no conversation."""
-
-    async def send(self, body: bytes, to: str = "alice", **more: Any) -> str | None:
-        """Send a sealed datagram."""
-        address = ServerAddress("127.0.0.1", more.pop("port", self.port))
-        key = more.pop("key", self.receiver.identity.sealing_key)
-        return await send_sealed(reactor, address, key, to, body, **more)
-
-    async def arrived(self) -> list[Message]:
-        """Wait for a message in Alice's box."""
-        client = await self.alice()
-        while not (messages := await client.last()):
-            await pause(0.02)
-        await client.quit()
-        return messages
-
-    async def test_fired(self) -> None:
-        """A datagram that nobody answers is stored, as from nobody."""
-        self.assertIsNone(await self.send(b"\0 one"))
-        (message,) = await self.arrived()
-        self.assertEqual((message.sender, message.body), ("anon", b"\0 one"))
-
-    async def test_answered(self) -> None:
-        """With a tag the answer comes, and names the message."""
-        message_id = await self.send(b"one", ack=True)
-        (message,) = await self.arrived()
-        self.assertEqual(message.id, message_id)
-
-    async def test_token(self) -> None:
-        """With a token the message is its owner's; a wrong one is not heard."""
-        talker = await logged_in(self, self.receiver, "bob", "builder")
-        _, token_id, secret = (await talker.ask("TOKEN NEW sensor"))[-1].split(" ")
-        token = Psk(bytes.fromhex(token_id), bytes.fromhex(secret))
-        await self.send(b"one", token=token, ack=True)
-        (message,) = await self.arrived()
-        self.assertEqual(message.sender, "bob")
-        self.patch(sealed, "ACK_TIMEOUT_S", 0.3)
-        wrong = Psk(token.psk_id, secrets.token_bytes(32))
-        sending = self.send(b"two", token=wrong, ack=True)
-        error = await failing(sending, DisconnectedError)
-        self.assertIn("nobody knows whether", str(error))
-
-    async def test_refused(self) -> None:
-        """What the server refuses is said when an answer is waited for."""
-        error = await failing(self.send(b"x" * 40, "nobody", ack=True), PeerError)
-        self.assertIs(error.code, ErrorCode.NO_MAILBOX)
-
-    async def test_size(self) -> None:
-        """A datagram is filled to its end; one byte more is not sent."""
-        body = b"x" * 1137
-        await self.send(body, ack=True)
-        error = await failing(self.send(body + b"x", ack=True), PeerError)
-        self.assertIs(error.code, ErrorCode.TOO_LARGE)
-        self.assertIn("holds 1137 bytes", error.words)
-
-    async def test_nobody(self) -> None:
-        """Where nobody receives, who waits for an answer is told."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        sending = self.send(b"one", ack=True, port=port)
-        error = await failing(sending, UnreachableError)
-        self.assertIn("port unreachable", str(error))
-
-    async def test_repeated(self) -> None:
-        """A datagram that the way repeats is stored once."""
-        relay = Relay(self, self.port)
-        await self.send(b"one", ack=True, port=relay.port)
-        (datagram,) = relay.passed
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-            again.sendto(datagram, ("127.0.0.1", self.port))
-        await self.send(b"two", ack=True)
-        self.assertEqual(await self.bodies(), [b"one", b"two"])
-
-    async def test_forged_answers(self) -> None:
-        """Answers that are none, or not to this request, are passed over."""
-        relay = Relay(self, self.port, 0.0)
-        answers: list[bytes] = []
-
-        def lose(from_server: bool, data: bytes) -> bool:
-            if from_server and not answers:
-                answers.append(data)
-                for forged in (b"x", data[:-1], data[:1] + b"\1" + data[2:]):
-                    relay.answered(forged, next(iter(relay._sides)))
-            return False
-
-        relay.lose = lose
-        self.assertIsNotNone(await self.send(b"one", ack=True, port=relay.port))
-
-
-class RememberedKeyTests(SynchronousTestCase):
-    """The sealing keys of known servers."""
-
-    def test_remembered(self) -> None:
-        """A key is stored beside the pin that vouched for it, and no other."""
-        known = KnownServers(Path(self.mktemp()).absolute() / "known_servers")
-        address, other = ServerAddress("a", 1), ServerAddress("b", 2)
-        self.assertIsNone(known.sealing_key(address))
-        known.remember(other, ONE_PIN)
-        known.remember(address, ONE_PIN)
-        self.assertIsNone(known.sealing_key(address))
-        for key in (bytes(32), bytes(range(32))):
-            known.remember_sealing_key(address, ONE_PIN, key)
-            self.assertEqual(known.sealing_key(address), (ONE_PIN, key))
-            known.check(address, ONE_PIN)
-        known.remember_sealing_key(other, "sha256//another", bytes(32))
-        self.assertIsNone(known.sealing_key(other))
-        self.assertEqual(
-            known.path.read_text(),
-            f"b:2 {ONE_PIN}\na:1 {ONE_PIN} x25519//{bytes(range(32)).hex()}\n",
-        )
-
-    def test_new_folder(self) -> None:
-        """Where nothing is known yet, nothing is stored, and that is no fault."""
-        folder = Path(self.mktemp()).absolute() / "deep" / "er"
-        known = KnownServers(folder / "known_servers")
-        known.remember_sealing_key(ServerAddress("a", 1), ONE_PIN, bytes(32))
-        self.assertEqual(list(folder.iterdir()), [])
-        self.assertIsNone(known.sealing_key(ServerAddress("a", 1)))
-
-    def test_wrong_line(self) -> None:
-        """A line that is wrong is named."""
-        known = KnownServers(Path(self.mktemp()).absolute() / "known_servers")
-        known.remember(ServerAddress("a", 1), ONE_PIN)
-        for more in ("x25519//00", "x25519//" + "0" * 64 + " more"):
-            known.path.write_text(f"a:1 {ONE_PIN} {more}\n")
-            error = self.assertRaises(
-                OperatorError, known.sealing_key, ServerAddress("a", 1)
-            )
-            self.assertIn("line 1", str(error))

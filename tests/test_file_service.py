@@ -25,6 +25,7 @@ from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.wire.filelines import FileRecord, FileState
 from tests.clamd import make_signatures
+from tests.clientends import anybody, failing
 from tests.filehouse import Line
 from tests.support import (
     QUICK,
@@ -35,7 +36,6 @@ from tests.support import (
     pause,
     start_receiver,
 )
-from tests.test_client import anybody, failing
 
 reactor: Any = _reactor
 

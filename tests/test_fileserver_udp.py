@@ -17,8 +17,8 @@ from securerecv.scanning.proofs import EICAR
 from securerecv.settings import Settings
 from securerecv.wire.filelines import FileState
 from tests.clamd import Clamd
+from tests.clientends import anybody, failing
 from tests.support import QUICK, add_accounts, new_folder, start_receiver
-from tests.test_client import anybody, failing
 
 reactor: Any = _reactor
 

@@ -15,10 +15,10 @@ from securerecv.client.errors import DisconnectedError
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.net import lanes
 from securerecv.wire.filelines import FileState
+from tests.clientends import failing
 from tests.lanehouse import LaneHouse
 from tests.relay import Relay
 from tests.support import new_folder, pause
-from tests.test_client import failing
 
 LARGE = Random(8).randbytes(3_000_017)  # noqa: S311 - so that a failure can be repeated
 LANE = b"\xc3"

@@ -42,8 +42,8 @@ from securerecv.net.tlsport import (
 )
 from securerecv.net.tlssocket import MAX_RECORD_BYTES, MAX_TURN_BYTES
 from securerecv.net.tlstransport import MAX_UNSENT_BYTES, TlsTransport
+from tests.clientends import server_tls
 from tests.support import HOSTS, pause, resident_bytes
-from tests.test_client import server_tls
 from tests.tlspeers import SOON_S, Ear, House, KeyChanger, Peer, until
 
 reactor: Any = _reactor

@@ -23,8 +23,8 @@ from zope.interface import implementer
 
 from securerecv.net.tls import ClientTls
 from securerecv.net.tlsport import ListenTls
+from tests.clientends import server_tls
 from tests.support import pause
-from tests.test_client import server_tls
 
 reactor: Any = _reactor
 
