@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from securerecv.errors import ScannerError
 from securerecv.scanning.contact import Contact, Report
-from securerecv.scanning.home import find_program, signature_files
+from securerecv.scanning.home import find_program, lack_of_signatures
 from securerecv.scanning.place import Place, place_of
 from securerecv.scanning.process import Needs
 from securerecv.settings import Settings
@@ -73,11 +73,10 @@ def choose(
             "this server has no scanner, so it takes no files",
             "there is no clamd on this machine; type: apt-get install clamav-daemon",
         )
-    if not signature_files(settings.signatures):
-        return Lack(
-            "this server's scanner has no signatures, so it takes no files",
-            f"{settings.signatures} has no virus signatures; type: freshclam",
-        )
+    lack = lack_of_signatures(settings.signatures)
+    if lack:
+        words = "this server's scanner has no signatures, so it takes no files"
+        return Lack(words, lack)
     return Needs(program, settings.signatures, settings.max_file, settings.data)
 
 

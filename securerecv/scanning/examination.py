@@ -17,9 +17,21 @@ from securerecv.interfaces import VerdictKind
 from securerecv.scanning import proofs
 from securerecv.scanning.choice import USUAL_SOCKETS, Lack, choose
 from securerecv.scanning.contact import LOOK_TIMEOUT_S, SCAN_TIMEOUT_S
-from securerecv.scanning.home import is_memory, make_home, memory_folder, most_unpacked
+from securerecv.scanning.home import (
+    Home,
+    fingerprint,
+    is_memory,
+    make_home,
+    memory_folder,
+    most_unpacked,
+)
 from securerecv.scanning.place import Client, Peer, Place
-from securerecv.scanning.process import Needs, command, remembered_home
+from securerecv.scanning.process import (
+    Needs,
+    command,
+    in_words_of_operator,
+    remembered_home,
+)
 from securerecv.scanning.verdicts import judge
 from securerecv.settings import Settings
 
@@ -65,7 +77,8 @@ def examine(settings: Settings, usual: tuple[str, ...] = USUAL_SOCKETS) -> Findi
         if isinstance(chosen, Place):
             place, whose = chosen, str(chosen)
         else:
-            place, whose = stack.enter_context(_own(chosen)), "a clamd of its own"
+            place = stack.enter_context(_own(chosen, findings))
+            whose = "a clamd of its own"
             _look_at_memory(chosen, findings)
         try:
             version, peer = _greet(place)
@@ -189,12 +202,13 @@ def _is_alive(place: Place) -> bool:
 
 
 @contextmanager
-def _own(needs: Needs) -> Iterator[Place]:
+def _own(needs: Needs, findings: Findings) -> Iterator[Place]:
     """Give the clamd that the running server has, or run one for the moment."""
     home = remembered_home(needs.data)
     if home is not None:
         place = Place(path=str(home.socket))
         if _is_alive(place):
+            _look_at_loaded(home, needs, findings)
             yield place
             return
     with tempfile.TemporaryFile() as said:
@@ -210,18 +224,33 @@ def _own(needs: Needs) -> Iterator[Place]:
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait_for(home.socket, watcher, said)
+            _wait_for(home, needs.signatures, watcher, said)
             yield Place(path=str(home.socket))
         finally:
             watcher.communicate()
 
 
-def _wait_for(socket: Path, watcher: subprocess.Popen[bytes], said: Any) -> None:
+def _look_at_loaded(home: Home, needs: Needs, findings: Findings) -> None:
+    """Compare what the server's clamd has loaded with what there is now."""
+    with suppress(OSError):
+        if home.loaded.read_text(encoding="ascii") != fingerprint(needs.signatures):
+            findings.mend.append(
+                f"it has not loaded {needs.signatures} as it is now; where it is not"
+                " about to within two minutes, the server's log says what is wrong"
+            )
+
+
+def _wait_for(
+    home: Home, signatures: Path, watcher: subprocess.Popen[bytes], said: Any
+) -> None:
     deadline_s = time.monotonic() + _START_TIMEOUT_S
-    while not socket.exists():
+    while not home.socket.exists():
         if watcher.poll() is not None or time.monotonic() > deadline_s:
             said.seek(0)
             lines = said.read().decode(errors="replace").splitlines()
             errors = [line for line in lines if "ERROR" in line or "Error" in line]
-            raise OperatorError(f"clamd does not start: {'; '.join(errors[:3])}")
+            words = in_words_of_operator("; ".join(errors[:3]), home, signatures)
+            if str(signatures) in words:
+                words += "; delete the file that is named, or get it anew by freshclam"
+            raise OperatorError(f"clamd does not start: {words}")
         time.sleep(0.05)

@@ -24,9 +24,12 @@ _PROGRAM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/clama
 _MEMORY_TYPES = {"tmpfs", "ramfs"}
 _MEMORY_FOLDERS = ("/dev/shm", "/run/shm", "/tmp", "/run")  # noqa: S108 - a new folder is made inside
 _PREFIX = "securerecv-clamd-"
+# What libclamav takes for signatures (its readdb.h, CLI_DBEXT), and files that go
+# with them.
 _SIGNATURE_SUFFIX = re.compile(
-    r"\.(c[ablu]d|cvd|cat|cbc|c?r[bt]db|crb|[fs]p|ftm|gdb|[hmn]d[bu]|[hm]s[bu]|idb"
-    r"|ign2?|imp|info|ld[bu]|pw?db|wdb|yara?)"
+    r"\.(cat|cbc|cdb|cfg|cld|crb|cud|cvd|db|fp|ftm|gdb|hdb|hdu|hsb|hsu|idb|ign2?|imp"
+    r"|info|ioc|ldb|ldu|mdb|mdu|msb|msu|ndb|ndu|pdb|pwdb|rmd|sdb|sfp|wdb|yara?|zmd)",
+    re.IGNORECASE,
 )
 
 _MIN_UNPACKED_BYTES = 400 * 1024 * 1024
@@ -107,6 +110,11 @@ class Home:
         return self.folder / "signatures"
 
     @property
+    def loaded(self) -> Path:
+        """The fingerprint of the signatures that it has loaded."""
+        return self.folder / "loaded"
+
+    @property
     def temporary(self) -> Path:
         """Where it unpacks archives."""
         return self.folder / "unpacked"
@@ -136,8 +144,12 @@ def make_home(signatures: Path, max_file: int) -> Home:
         max_file: the largest file that is received, bytes.
 
     Raises:
-        ScannerError: there is no room in memory.
+        ScannerError: there are no signatures, or no room in memory.
     """
+    lack = lack_of_signatures(signatures)
+    if lack:
+        # It would start with ours alone, and call everything clean.
+        raise ScannerError(lack)
     try:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory_folder()))
         home = Home(folder, _somebody_else(signatures))
@@ -218,6 +230,19 @@ def signature_files(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [p for p in paths if _SIGNATURE_SUFFIX.fullmatch(p.suffix) and p.is_file()]
+
+
+def lack_of_signatures(folder: Path) -> str:
+    """Say for the operator why clamd could load nothing, or nothing."""
+    try:
+        next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return f"{folder} is not there; --signatures says where the signatures are"
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
+    if not signature_files(folder):
+        return f"{folder} has no virus signatures; type: freshclam"
+    return ""
 
 
 def fingerprint(folder: Path) -> str:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.errors import ScannerError
-from securerecv.scanning.home import Home, fingerprint, make_home, most_unpacked
+from securerecv.scanning.home import (
+    Home,
+    fingerprint,
+    lack_of_signatures,
+    make_home,
+    most_unpacked,
+)
 from securerecv.scanning.place import Place
 
 FIRST_WAIT_S = 1.0
@@ -28,6 +35,8 @@ _WATCHER = Path(__file__).with_name("watcher.py")
 _POINTER = "clamd-folder"
 _MAX_LINE_BYTES = 64 * 1024
 _COMPLAINTS = ("ERROR:", "WARNING:", "LibClamAV Error:", "LibClamAV Warning:")
+# We have set that limit, and it is as it should be.
+_EXPECTED = "System limit for file size is lower"
 _RELOADED = "Activating the newly loaded database"
 _NOT_RELOADED = "keeping the previous instance"
 
@@ -91,8 +100,7 @@ class OwnClamd:
             self._later()
             return
         _write_pointer(self._needs.data, home)
-        loaded = fingerprint(self._needs.signatures)
-        self._running = _Running(self, home, loaded, self._reactor.seconds())
+        self._running = _Running(self, home, self._needs, self._reactor.seconds())
         self._reactor.spawnProcess(
             self._running,
             sys.executable,
@@ -128,7 +136,15 @@ class OwnClamd:
         if running is None or not running.listens:
             return
         found = fingerprint(self._needs.signatures)
-        if found in (running.loaded, running.loading):
+        if found in (running.loaded, running.loading, running.refused):
+            return
+        lack = lack_of_signatures(self._needs.signatures)
+        if lack:
+            # To load nothing would be to call everything clean.
+            _log.warn(
+                "clamd goes on with the signatures that it has: {lack}", lack=lack
+            )
+            running.refused = found
             return
         running.home.link(self._needs.signatures)
         running.loading = found
@@ -138,6 +154,7 @@ class OwnClamd:
         """Wait: clamd listens when it has loaded the signatures, not before."""
         running.waiting = None
         if running.home.socket.exists():
+            running.has_loaded(running.loaded)
             running.listens = True
             self._came(running.place, lambda: running.loaded)
         else:
@@ -178,25 +195,36 @@ class _Running(ProcessProtocol):
         place: where it listens, once it does.
         loaded: the fingerprint of the signatures that it has loaded.
         loading: that of those which it was told to load.
+        refused: that of those which it could not load.
         listens: it has begun to.
         since_s: when it was started.
         waiting: the call that looks whether it listens.
         last: the last line in which it complained.
+        unloadable: the first in which it named a file that it could not load.
     """
 
     def __init__(
-        self, owner: OwnClamd, home: Home, loaded: str, since_s: float
+        self, owner: OwnClamd, home: Home, needs: Needs, since_s: float
     ) -> None:
         self.home = home
         self.place = Place(path=str(home.socket))
-        self.loaded = loaded
+        self.loaded = fingerprint(needs.signatures)
         self.loading = ""
+        self.refused = ""
         self.listens = False
         self.since_s = since_s
         self.waiting: Any = None
         self.last = ""
+        self.unloadable = ""
         self._owner = owner
+        self._signatures = needs.signatures
         self._unread = b""
+
+    def has_loaded(self, loaded: str) -> None:
+        """Write down, for `securerecv doctor`, which signatures it has loaded."""
+        self.loaded = loaded
+        with suppress(OSError):  # its end may have come
+            self.home.loaded.write_text(loaded, encoding="ascii")
 
     def end(self) -> None:
         """Have it ended; the watcher sees to it."""
@@ -218,16 +246,29 @@ class _Running(ProcessProtocol):
 
     def _said(self, line: str) -> None:
         if _RELOADED in line:
-            self.loaded, self.loading = self.loading or self.loaded, ""
+            self.has_loaded(self.loading or self.loaded)
+            self.loading = self.refused = ""
             _log.info("clamd has loaded the changed signatures")
         elif _NOT_RELOADED in line:
-            self.loading = ""
-            _log.warn("clamd cannot load the changed signatures, and goes on with old")
-        elif line.startswith(_COMPLAINTS):
-            self.last = line
+            # Not again until they change: it takes much time and memory.
+            self.loading, self.refused = "", self.loading
+            _log.warn(
+                "clamd cannot load the changed signatures, and goes on with old: {why}",
+                why=self.unloadable or self.last,
+            )
+            self.unloadable = ""
+        elif line.startswith(_COMPLAINTS) and _EXPECTED not in line:
+            self.last = in_words_of_operator(line, self.home, self._signatures)
+            if self.loading and str(self.home.signatures) in line:
+                self.unloadable = self.unloadable or self.last
             # What it says of files that it looks at is whatever their senders like.
             if not self.listens:
-                _log.warn("clamd: {line}", line=line)
+                _log.warn("clamd: {line}", line=self.last)
+
+
+def in_words_of_operator(line: str, home: Home, signatures: Path) -> str:
+    """Name the operator's files where clamd names its links to them."""
+    return line.replace(str(home.signatures), str(signatures))
 
 
 def command(home: Home, needs: Needs) -> list[str]:
