@@ -28,6 +28,7 @@ from zope.interface.verify import verifyObject
 
 from securerecv.net.gro import (
     MAX_DATAGRAMS_PER_TURN,
+    MAX_TOGETHER,
     RECEIVE_BUFFER_BYTES,
     BatchPort,
     BatchProtocol,
@@ -503,6 +504,22 @@ class BatchedTests(PortTestCase):
             self.socket_at("127.0.0.1").sendto(data, port.socket.getsockname())
         yield self.wait_until(lambda: not port.connected)
         self.assertEqual(protocol.datagrams, [b"first"])
+
+    @inlineCallbacks
+    def test_handed_on_together(self) -> Any:
+        """What one peer sent in separate calls is handed on together, in order."""
+        port, protocol, address = self.listen()
+        one, other = self.socket_at("127.0.0.1"), self.socket_at("127.0.0.1")
+        sent = [b"%d" % number for number in range(2 * MAX_TOGETHER)]
+        for data in sent:
+            one.sendto(data, address)
+        other.sendto(b"of another", address)
+        one.sendto(b"last", address)
+        yield protocol.wait_for(len(sent) + 2)
+        sizes = [len(datagrams) for datagrams, _ in protocol.calls]
+        self.assertEqual(sizes, [MAX_TOGETHER, MAX_TOGETHER, 1, 1])
+        self.assertEqual(protocol.datagrams, [*sent, b"of another", b"last"])
+        self.assertEqual(port.counters.received_batches, len(sent) + 2)
 
     def test_taken(self) -> None:
         """An address that is taken cannot be listened on a second time."""

@@ -33,6 +33,12 @@ RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 MAX_DATAGRAMS_PER_TURN = 256
 """The batch that reaches this is the last before others have their turn."""
 
+MAX_TOGETHER = 64
+"""
+Datagrams of one peer that the kernel did not put together are, until they are so
+many: what is done once for all of them costs most of what it takes to do it for one.
+"""
+
 MAX_RECEIVED_BYTES = 65_535
 """UDP's length field has 16 bits, and a batch is no longer than one datagram."""
 
@@ -177,13 +183,15 @@ class BatchPort(Port):
         """Receive; the reactor calls this when there is something to read."""
         counters = self._counters
         taken = 0
+        waiting: list[bytes] = []
+        sender: Address | None = None
         while taken < MAX_DATAGRAMS_PER_TURN and self._wanted:
             try:
                 data, control, _, address = self.socket.recvmsg(
                     MAX_RECEIVED_BYTES, self._control_bytes
                 )
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 taken += 1
                 self._network_error(error)
@@ -200,10 +208,21 @@ class BatchPort(Port):
             taken += len(datagrams)
             counters.received += len(datagrams)
             counters.received_batches += 1
-            try:
-                self.protocol.datagrams_received(datagrams, address)
-            except Exception:  # noqa: BLE001  # one peer's must not stop the others'
-                self._log.failure("datagrams could not be processed")
+            if address == sender and len(waiting) < MAX_TOGETHER:
+                waiting += datagrams
+                continue
+            self._hand_on(waiting, sender)
+            waiting, sender = datagrams, address
+        self._hand_on(waiting, sender)
+
+    def _hand_on(self, datagrams: list[bytes], sender: Address | None) -> None:
+        """Give a peer's datagrams to the protocol, unless it has stopped the port."""
+        if sender is None or not self._wanted:
+            return
+        try:
+            self.protocol.datagrams_received(datagrams, sender)
+        except Exception:  # noqa: BLE001  # one peer's must not stop the others'
+            self._log.failure("datagrams could not be processed")
 
     def doWrite(self) -> None:
         """Send what waits; the reactor calls this when there is room again."""
