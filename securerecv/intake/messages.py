@@ -112,14 +112,14 @@ class Messages:
             posts,
             seen,
         )
+        if not any(map(is_anonymous_address, {post.to for post in posts})):
+            return self._keep(group)
         live = {
             index: post.to
             for index, post in enumerate(posts)
             if is_anonymous_address(post.to)
         }
-        if live:
-            return self._hand_over(group, live)
-        return self._keep(group)
+        return self._hand_over(group, live)
 
     def _hand_over(self, group: Group, live: Mapping[int, str]) -> "Deferred[Outcome]":
         """Deliver what is for anonymous sessions, and keep the rest."""

@@ -6,9 +6,7 @@ taken is stored in the same transaction as its message, so that a restart does
 not let it in again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-
-from attrs import define
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from securerecv.access.realm import Avatar
 from securerecv.access.tokens import Token
@@ -29,13 +27,8 @@ Reply = Callable[[Sequence[bytes]], object]
 """Sends datagrams to where the requests came from."""
 
 
-@define
-class _Letter:
-    """A message in a datagram, and the budget that its body is taken from."""
-
-    opened: Opened[Token]
-    post: Post
-    budget: Share
+_Letter = tuple[Opened[Token], Post]
+"""A datagram, and the message in it."""
 
 
 class SealedDesk:
@@ -99,6 +92,9 @@ class SealedDesk:
         letters: dict[str, list[_Letter]] = {}
         now_s = self._seconds()
         budget = self._share_of(address)
+        # Bodies are shorter than the datagrams that they come in.
+        most = sum(map(len, datagrams))
+        left = most if budget.take(most) else 0
         reader = Reader(self._max_message, budget, _check)
         for datagram in datagrams:
             try:
@@ -106,55 +102,54 @@ class SealedDesk:
             except Dropped as drop:
                 dropped.append(drop.reason)
                 continue
-            letter = self._read(opened, reader, budget, reply)
-            if letter is not None:
+            post = reader.post_of(opened.request)
+            if post and left and (opened.token is not None or self._anonymous):
+                left -= len(post.body)
+            else:
+                post = self._read(opened, reader, budget, reply)
+            if post is not None:
                 sender = opened.token.owner if opened.token else ""
-                letters.setdefault(sender, []).append(letter)
+                letters.setdefault(sender, []).append((opened, post))
+        budget.give_back(left)
         for sender, group in letters.items():
-            self._post(sender, group, reply)
+            self._post(sender, group, budget, reply)
         return dropped
 
     def _read(
         self, opened: Opened[Token], reader: Reader, budget: Share, reply: Reply
-    ) -> _Letter | None:
+    ) -> Post | None:
         """Understand what was opened; what is no message is refused."""
-        item: Item | None = reader.post_of(opened.request)
-        if not isinstance(item, Post) or not budget.take(len(item.body)):
-            item = _only_request(reader, budget, opened.request)
+        item = _only_request(reader, budget, opened.request)
         if isinstance(item, Post) and opened.token is None and not self._anonymous:
             budget.give_back(len(item.body))
             item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _WANTS_TOKEN), item.tag)
         if isinstance(item, Post):
-            return _Letter(opened, item, budget)
+            return item
         if item is None:
             item = Refused(usage(VERBS["SAY"].usage))
         self._refuse(opened, item, reply)
         return None
 
-    def _post(self, sender: str, letters: Sequence[_Letter], reply: Reply) -> None:
+    def _post(
+        self, sender: str, letters: Sequence[_Letter], budget: Share, reply: Reply
+    ) -> None:
+        """Have messages kept, whose bodies are taken from the budget."""
         if sender:
             avatar = Avatar(Standing.USER, sender)
         else:
             avatar = Avatar(Standing.ANONYMOUS, ANONYMOUS)
         # A record holds all that was taken under its enc: one of each will do.
-        by_enc = {letter.opened.enc: letter.opened for letter in letters}
+        by_enc = {opened.enc: opened for opened, _ in letters}
         records = [opened.replay_record for opened in by_enc.values()]
-        posts = [letter.post for letter in letters]
+        posts = [post for _, post in letters]
 
         def answer(outcome: Outcome) -> None:
-            replies: list[bytes] = []
-            for index, letter in enumerate(letters):
-                letter.budget.give_back(len(letter.post.body))
-                tag = letter.post.tag
-                error = outcome.refusals.get(index)
-                line = f"{tag}+OK {outcome.ids[index].hex()}\n"
-                if error is not None:
-                    line = refusal(error, tag)
-                # What is not stored may come again, and be answered again.
-                if tag and outcome.is_stored:
-                    replies.append(_sealed_reply(letter.opened, line))
-            if replies:
-                reply(replies)
+            budget.give_back(sum([len(post.body) for post in posts]))
+            # What is not stored may come again, and be answered again.
+            if outcome.is_stored:
+                replies = list(_replies(letters, outcome))
+                if replies:
+                    reply(replies)
 
         self._messages.post(avatar, posts, records).addCallback(answer)
 
@@ -199,6 +194,15 @@ def _only_request(reader: Reader, budget: Share, plaintext: bytes) -> Item | Non
 def _check(verb: Verb) -> None:
     if verb.name not in _TAKEN:
         raise PeerError(ErrorCode.NOT_ALLOWED, _ONLY)
+
+
+def _replies(letters: Iterable[_Letter], outcome: Outcome) -> Iterator[bytes]:
+    """Seal the answers to those messages that ask for one by a tag."""
+    for index, (opened, post) in enumerate(letters):
+        if post.tag:
+            error = outcome.refusals.get(index)
+            line = f"{post.tag}+OK {outcome.ids[index].hex()}\n"
+            yield _sealed_reply(opened, refusal(error, post.tag) if error else line)
 
 
 def _sealed_reply(opened: Opened[Token], line: str) -> bytes:

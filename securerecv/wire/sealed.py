@@ -45,6 +45,10 @@ MAX_CONTEXTS = 4096
 
 _TIME_AND_SEQUENCE = Struct(">QQ")
 _BASE_BYTES = HEADER_BYTES[MODE_BASE]
+_HEADER_BYTES = {
+    bytes([KIND_REQUEST, mode]): size for mode, size in HEADER_BYTES.items()
+}
+"""By how a datagram begins."""
 
 
 class Token(Protocol):
@@ -194,15 +198,8 @@ class SealedReceiver(Generic[TokenT]):
             Dropped: it was not taken.  The caller stays silent.
         """
         size = len(datagram)
-        if not _BASE_BYTES + TAG_BYTES <= size <= MAX_DATAGRAM_BYTES:
-            raise Dropped(DropReason.MALFORMED)
-        kind, mode = datagram[0], datagram[1]
-        header_bytes = HEADER_BYTES.get(mode)
-        if (
-            kind != KIND_REQUEST
-            or header_bytes is None
-            or size < header_bytes + TAG_BYTES
-        ):
+        header_bytes = _HEADER_BYTES.get(datagram[:KEY_ID_AT], MAX_DATAGRAM_BYTES)
+        if not header_bytes + TAG_BYTES <= size <= MAX_DATAGRAM_BYTES:
             raise Dropped(DropReason.MALFORMED)
         key_id = datagram[KEY_ID_AT:TIME_AT]
         if key_id not in self._keys:
@@ -210,7 +207,7 @@ class SealedReceiver(Generic[TokenT]):
         time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
         self._memory.check_time(time_ms, milliseconds(now_s))
         token: TokenT | None = None
-        if mode == MODE_PSK:
+        if header_bytes != _BASE_BYTES:
             token = self._token_of(datagram[TOKEN_ID_AT:header_bytes])
             if token is None:
                 raise Dropped(DropReason.UNKNOWN_TOKEN)
