@@ -107,6 +107,20 @@ class SealedTests(TestCase):
         self.assertEqual(await self.box(1), ["anon hello"])
         await self.quiet()
 
+    async def test_refused_in_silence(self) -> None:
+        """What is refused is counted, since who wants no answer hears nothing."""
+        sender = self.sender()
+        for request in (b"SAY nobody hello\n", b"LAST\n", b"NONSENSE\n", b"SAY alice"):
+            self.fire(sender.seal(request, time.time()))
+        self.assertEqual(await self.box(1), [])
+        await self.quiet()
+        datagrams = self.receiver._datagrams
+        assert datagrams is not None
+        dropped = datagrams.server.counters.dropped
+        kinds = {"no-mailbox": 1, "not-allowed": 1, "usage": 2}
+        expected = {f"sealed {kind}": count for kind, count in kinds.items()}
+        self.assertEqual(dropped, expected)
+
     async def test_one_request(self) -> None:
         """With anything behind its request, nothing of a datagram is taken."""
         sender = self.sender()

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from securerecv.assembly.office import Office
+from securerecv.errors import ErrorCode
 from securerecv.intake.sealeddesk import SealedDesk
 from securerecv.net.addresses import host_of
 from securerecv.net.conversation import Conversation
@@ -95,6 +96,7 @@ class DatagramSide:
             budget.share_of,
             seconds,
             settings.max_message,
+            self._sealed_refused,
             anonymous=settings.anonymous,
         )
         self.server.handle(Kind.SEALED, self._sealed_came)
@@ -122,6 +124,10 @@ class DatagramSide:
         """
         self._lanes.close()
         return self.server.stop()
+
+    def _sealed_refused(self, code: ErrorCode) -> None:
+        """Count a sealed request that was understood, or not, and not carried out."""
+        self.server.counters.dropped[f"{Kind.SEALED.value} {code.value}"] += 1
 
     def _sealed_came(
         self, datagrams: Sequence[bytes], address: Address

@@ -41,6 +41,8 @@ class SealedDesk:
         share_of: gives the allowance for payloads of an address.
         seconds: the clock, seconds since 1970.
         max_message: bytes of the largest message taken.
+        refused: is told the code of each request that was refused, since whoever
+            wanted no answer hears nothing of it.
         anonymous: whether senders without a token are heard.
     """
 
@@ -51,6 +53,7 @@ class SealedDesk:
         share_of: Callable[[str], Share],
         seconds: Callable[[], float],
         max_message: int,
+        refused: Callable[[ErrorCode], object],
         *,
         anonymous: bool,
     ) -> None:
@@ -59,6 +62,7 @@ class SealedDesk:
         self._share_of = share_of
         self._seconds = seconds
         self._max_message = max_message
+        self._refused = refused
         self._anonymous = anonymous
 
     def restore(self, records: Iterable[ReplayRecord], expired_s: int | None) -> None:
@@ -145,6 +149,8 @@ class SealedDesk:
 
         def answer(outcome: Outcome) -> None:
             budget.give_back(sum([len(post.body) for post in posts]))
+            for error in outcome.refusals.values():
+                self._refused(error.code)
             # What is not stored may come again, and be answered again.
             if outcome.is_stored:
                 replies = list(_replies(letters, outcome))
@@ -157,6 +163,7 @@ class SealedDesk:
         """Say no to a request that wants an answer, once that is stored."""
         if not isinstance(item, Refused):
             item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _ONLY))
+        self._refused(item.error.code)
         if not item.tag:
             return
         line = refusal(item.error, item.tag)
