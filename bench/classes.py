@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import datagrams, files, lane, memory, messages, servers
+from bench import datagrams, files, lane, memory, messages, servers, unanswered
 from bench.filetables import (
     PATH_NOTES,
     TCP_NOTES,
@@ -104,8 +104,12 @@ def bench_sealed(bench: Bench) -> object:
         fresh = measure(case, [Entry("ours", bench.ours)], bench.runs)
         openings = servers.run_json("bench.openings", {"runs": bench.runs})
     bench.show(openings_sheet(fresh, openings))
+    with bench.console.status("sealed: no answer wanted"):
+        outcomes = list(unanswered.run(bench.folder, bench.runs, bench.seconds))
+    bench.show(unanswered.sheet(outcomes))
     return {
         "one_enc": [result.as_json() for result in results],
+        "unanswered": [outcome.as_json() for outcome in outcomes],
         "fresh_enc": fresh.as_json(),
         "openings": openings,
     }
