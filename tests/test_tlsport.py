@@ -618,14 +618,15 @@ class OnSocketTests(TlsTestCase):
 
     async def test_goodbye_of_who_does_not_read(self) -> None:
         """A goodbye from a peer that leaves much unread costs nothing to wait for."""
-        peer, ear = await self.open_house().enter(self)
+        house = self.open_house()
+        peer, ear = await house.enter(self)
         ear.wire.write(MUCH)
         await pause(SOON_S)
         await peer.goodbye()
         peer.socket.shutdown(socket.SHUT_WR)
-        await until(lambda: ear.wire not in reactor.getReaders())
+        await until(lambda: ear.wire not in house.listening.connections.getReaders())
         self.assertEqual(ear.reasons, [])
-        self.assertIn(ear.wire, reactor.getWriters())
+        self.assertIn(ear.wire, house.listening.connections.getWriters())
         heard, end = await peer.hear_all()
         self.assertEqual((heard, end), (MUCH, SSL.ZeroReturnError))
         self.assertIs(await ear.lost(), ConnectionDone)

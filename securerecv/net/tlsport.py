@@ -9,6 +9,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from securerecv.net.epollset import set_on
 from securerecv.net.tls import ServerTls
 from securerecv.net.tlssocket import TlsSocket
 from securerecv.net.tlstransport import TlsTransport
@@ -64,6 +65,9 @@ class TlsPort(Port):
         backlog: how many may wait to be accepted.
         interface: the address to bind.
         reactor: what it runs on.
+
+    Attributes:
+        connections: what its connections wait in.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class TlsPort(Port):
     ) -> None:
         super().__init__(port, factory, backlog, interface, reactor)
         self._tls = tls
+        self.connections = set_on(reactor)
         self._turn_end = TurnEnd(reactor)
 
     def transport(  # type: ignore[override]  # a class there, which is called alike
@@ -90,7 +95,9 @@ class TlsPort(Port):
     ) -> TlsTransport:
         """Make the transport of one connection; Twisted's `Port` calls it."""
         tls = TlsSocket(self._tls.connection_on(sock), sock)
-        return TlsTransport(tls, protocol, peer, reactor, self._turn_end)
+        return TlsTransport(
+            tls, protocol, peer, reactor, self.connections, self._turn_end
+        )
 
 
 def listen_tls(

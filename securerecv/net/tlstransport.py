@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ILoggingContext,
     IPushProducer,
+    IReactorFDSet,
     IReadWriteDescriptor,
     ISSLTransport,
     ISystemHandle,
@@ -57,7 +58,8 @@ class TlsTransport:
         tls: the connection.
         protocol: hears what comes; the caller connects it to this transport.
         peer: where the peer is, as `socket.accept` gives it.
-        reactor: tells when the socket can be read and written.
+        reactor: calls it later.
+        descriptors: tells when the socket can be read and written.
         queue: what is written outside of `doRead` goes through it.
 
     Attributes:
@@ -71,6 +73,7 @@ class TlsTransport:
         protocol: Any,
         peer: tuple[Any, ...],
         reactor: Any,
+        descriptors: IReactorFDSet,
         queue: SendQueue,
     ) -> None:
         self.connected = True
@@ -80,6 +83,7 @@ class TlsTransport:
         self._protocol = protocol
         self._peer = peer
         self._reactor = reactor
+        self._descriptors = descriptors
         self._queue = queue
         self._log_prefix = f"{type(protocol).__name__},{peer[0]}"
         self._is_shaking_hands = True
@@ -300,20 +304,20 @@ class TlsTransport:
                 self._protocol.handshakeCompleted()
 
     def _watch(self) -> None:
-        """Ask the reactor for what can be done, and for nothing else."""
+        """Ask to be told of what can be done, and for nothing else."""
         waits_to_write = self._tls.waits_to_write
         is_paused = self._is_paused and not (
             self.disconnecting and self._tls.said_goodbye
         )
         may_read = not (is_paused or waits_to_write or self._tls.heard_goodbye)
         if may_read and not self._is_ended:
-            self._reactor.addReader(self)
+            self._descriptors.addReader(self)
         else:
-            self._reactor.removeReader(self)
+            self._descriptors.removeReader(self)
         if (self._is_blocked or waits_to_write) and not self._is_ended:
-            self._reactor.addWriter(self)
+            self._descriptors.addWriter(self)
         else:
-            self._reactor.removeWriter(self)
+            self._descriptors.removeWriter(self)
 
     def _block(self) -> None:
         self._is_blocked = True
