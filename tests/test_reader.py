@@ -486,22 +486,23 @@ class BudgetTests(SynchronousTestCase):
         self.assertFalse(first.take(26))
         self.assertTrue(first.take(20))
         self.assertFalse(budget.share_of("first").take(6))
-        for other in ("second", "third", "fourth"):
-            self.assertTrue(budget.share_of(other).take(25))
+        others = [budget.share_of(other) for other in ("second", "third", "fourth")]
+        for other in others:
+            self.assertTrue(other.take(25))
         self.assertFalse(budget.share_of("fifth").take(6))
         self.assertTrue(budget.share_of("fifth").take(5))
         first.give_back(20)
         self.assertEqual((budget.left, first.left), (20, 20))
 
     def test_nobody_is_remembered(self) -> None:
-        """An address that holds nothing, or never did, takes no memory."""
+        """An address whose conversations have ended takes no memory."""
         budget = Budget(100)
-        for count in (0, 7):
-            share = budget.share_of(f"sends {count}")
-            self.assertTrue(share.take(count))
-            self.assertEqual(len(budget._held), count > 0)
-            share.give_back(count)
-            self.assertEqual(len(budget._held), 0)
+        share = budget.share_of("sends")
+        self.assertTrue(share.take(7))
+        share.give_back(7)
+        self.assertEqual(len(budget._shares), 1)
+        del share
+        self.assertEqual(len(budget._shares), 0)
 
     def test_posts_take(self) -> None:
         """A post holds as much of the budget as its body is long."""

@@ -233,23 +233,27 @@ class Conversation:
 
     def _carry_out(self) -> None:
         while True:
-            if not self._unread:
-                self._transfers.pull()
             event = None if self._unread else self.session.next_event()
-            if isinstance(event, Posts):
+            if event is None:
+                if not (self._speak() and self.session.has_unread):
+                    return
+            elif isinstance(event, Posts):
                 posted = self._desk.post(self._visitor, event.items)
                 posted.addCallback(self._posted, event)
             elif isinstance(event, Command):
                 served = self._desk.serve(self._visitor, event)
                 served.addCallback(self._served, event)
-            elif isinstance(event, Chunk):
-                self._transfers.take(event)
             else:
-                chunks = self.session.data_to_send()
-                if not chunks:
-                    return
-                for data in chunks:
-                    self._write(data)
+                self._transfers.take(event)
+
+    def _speak(self) -> bool:
+        """Write what there is to say; False if there was nothing."""
+        if not self._unread:
+            self._transfers.pull()
+        chunks = self.session.data_to_send()
+        for data in chunks:
+            self._write(data)
+        return bool(chunks)
 
     def _posted(self, outcome: Outcome, posts: Posts) -> None:
         self.session.answer_posts(posts, outcome.ids, outcome.refusals)

@@ -25,7 +25,7 @@ from securerecv.limits import (
 )
 from securerecv.net.lane import Lane, ReceivingLane, Send, SendingLane
 from securerecv.net.outbox import Address
-from securerecv.wire.budget import Budget
+from securerecv.wire.budget import Budget, Share
 from securerecv.wire.lanekeys import LANE_ID_BYTES, derive
 from securerecv.wire.lanepackets import LANE_ID, LaneDrop
 from securerecv.wire.lanereceiver import LaneReceiver
@@ -40,11 +40,13 @@ class _Place:
     Attributes:
         lane_id: 8 bytes.
         host: whose it is.
+        memory: what it has taken more than the least of.
         window_bytes: what it may hold.
     """
 
     lane_id: bytes
     host: str
+    memory: Share
     window_bytes: int
 
 
@@ -202,9 +204,10 @@ class Lanes:
         while lane_id in self._lanes:
             lane_id = self._random_bytes(LANE_ID_BYTES)
         more = max(0, min(size, LANE_WINDOW_BYTES) - LEAST_LANE_WINDOW_BYTES)
-        more = min(more, self._memory.left_for(host))
-        self._memory.take(more, host)
-        return _Place(lane_id, host, LEAST_LANE_WINDOW_BYTES + more)
+        memory = self._memory.share_of(host)
+        more = min(more, memory.left)
+        memory.take(more)
+        return _Place(lane_id, host, memory, LEAST_LANE_WINDOW_BYTES + more)
 
     def _begin(self, lane_id: bytes, lane: Lane) -> None:
         self._lanes[lane_id] = lane
@@ -216,7 +219,7 @@ class Lanes:
     ) -> None:
         del self._lanes[place.lane_id]
         host = place.host
-        self._memory.give_back(place.window_bytes - LEAST_LANE_WINDOW_BYTES, host)
+        place.memory.give_back(place.window_bytes - LEAST_LANE_WINDOW_BYTES)
         self._counts[host] -= 1
         if not self._counts[host]:
             del self._counts[host]

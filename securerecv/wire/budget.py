@@ -1,5 +1,7 @@
 """A shared allowance of bytes that are held for peers."""
 
+from weakref import WeakValueDictionary
+
 _SHARE = 4
 """One holder may have a quarter of what there is, and the others the rest."""
 
@@ -8,65 +10,61 @@ class Budget:
     """
     Counts bytes held in memory for all conversations together.
 
-    Whoever holds bytes takes them here first and gives them back later, so
-    that no number of peers can make the process grow beyond the total, and no
-    single address can use all of it up.
+    Whoever holds bytes takes them from a share of it first and gives them back
+    later, so that no number of peers can make the process grow beyond the total,
+    and no single address can use all of it up.
 
     Args:
         total_bytes: what there is.
+
+    Attributes:
+        left: bytes that may still be taken by all together.
     """
 
     def __init__(self, total_bytes: int) -> None:
-        self._left = total_bytes
+        self.left = total_bytes
         self._most = total_bytes // _SHARE
-        self._held: dict[str, int] = {}
-
-    @property
-    def left(self) -> int:
-        """Bytes that may still be taken by all together."""
-        return self._left
+        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     def share_of(self, holder: str) -> "Share":
-        """Give the allowance of one address, which all its conversations share."""
-        return Share(self, holder)
+        """
+        Give the allowance of one address, which all its conversations share.
 
-    def left_for(self, holder: str) -> int:
-        """Bytes that a holder may still take."""
-        return min(self._left, self._most - self._held.get(holder, 0))
-
-    def take(self, count: int, holder: str) -> bool:
-        """Take bytes; False, and nothing taken, when there are not enough."""
-        if count > self.left_for(holder):
-            return False
-        if count:  # else who has sent nothing yet would be remembered
-            self._left -= count
-            self._held[holder] = self._held.get(holder, 0) + count
-        return True
-
-    def give_back(self, count: int, holder: str) -> None:
-        """Return bytes that were taken."""
-        self._left += count
-        held = self._held.pop(holder, 0) - count
-        if held:
-            self._held[holder] = held
+        It is forgotten when nobody has it any more.
+        """
+        share = self._shares.get(holder)
+        if share is None:
+            share = self._shares[holder] = Share(self, self._most)
+        return share
 
 
 class Share:
-    """The part of a `Budget` that one holder may use."""
+    """
+    The part of a `Budget` that one holder may use.
 
-    def __init__(self, budget: Budget, holder: str) -> None:
+    Args:
+        budget: it.
+        most: bytes that may be taken of this share at a time.
+    """
+
+    def __init__(self, budget: Budget, most: int) -> None:
         self._budget = budget
-        self._holder = holder
+        self._left = most
 
     @property
     def left(self) -> int:
         """Bytes that may still be taken."""
-        return self._budget.left_for(self._holder)
+        return min(self._left, self._budget.left)
 
     def take(self, count: int) -> bool:
         """Take bytes; False, and nothing taken, when there are not enough."""
-        return self._budget.take(count, self._holder)
+        if count > self._left or count > self._budget.left:
+            return False
+        self._left -= count
+        self._budget.left -= count
+        return True
 
     def give_back(self, count: int) -> None:
         """Return bytes that were taken."""
-        self._budget.give_back(count, self._holder)
+        self._left += count
+        self._budget.left += count

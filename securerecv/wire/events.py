@@ -20,11 +20,9 @@ class Posts:
 
     Attributes:
         items: at least one.
-        size: the bytes of their bodies together.
     """
 
-    items: list[Post] = field(factory=list)
-    size: int = 0
+    items: list[Post]
     slot: Slot = field(factory=Slot, repr=False)
 
 

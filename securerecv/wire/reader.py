@@ -167,10 +167,10 @@ class Reader:
         """
         posts: list[Post] = []
         data, at, held = self._data, self._at, 0
-        left = self._budget.left
         if at == len(data) or self._mode is not _Mode.LINE or not self.allows_send():
             return posts
-        while held < size and len(posts) < count:
+        left = self._budget.left
+        while at < len(data) and held < size and len(posts) < count:
             post, end = self._plain_send(data, at)
             if post is None or held + len(post.body) > left:
                 break

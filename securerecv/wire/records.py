@@ -13,7 +13,7 @@ from securerecv.errors import PeerError
 from securerecv.limits import MAX_POST_BYTES_IN_FLIGHT, MAX_POSTS_IN_FLIGHT
 from securerecv.wire.answermemory import AnswerMemory
 from securerecv.wire.budget import Share
-from securerecv.wire.events import Command, Posts
+from securerecv.wire.events import Command
 from securerecv.wire.lines import Answer, Post
 from securerecv.wire.reader import Item
 from securerecv.wire.session import Session, Terms
@@ -79,35 +79,33 @@ class RecordSession(Session):
         self._records += records
         self._waiting_bytes += size
 
-    def _has_unread(self) -> bool:
-        return bool(self._records) or super()._has_unread()
+    @property
+    def has_unread(self) -> bool:
+        """See `Session.has_unread`."""
+        return bool(self._records) or super().has_unread
 
-    def _read_posts(self, posts: Posts) -> Posts | None:
+    def _read_posts(self) -> list[Post]:
         """Take messages that each have a record of their own and are new."""
+        posts: list[Post] = []
         if not self._records or self._reader.is_amid_request:
-            return None
+            return posts
         if not self._reader.allows_send():
-            return None
+            return posts
         most = MAX_POSTS_IN_FLIGHT - self._posts_in_flight
         room = MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight
-        items: list[Post] = []
         size = taken = 0
-        while self._records and len(items) < most and size < room:
+        while self._records and len(posts) < most and size < room:
             record = self._records[0]
             post = self._reader.post_of(record)
             if post is None or not self._is_new(post.tag, record):
                 break
             self._records.popleft()
-            items.append(post)
+            posts.append(post)
             size += len(post.body)
             taken += len(record)
-        if not items:
-            return None
-        self._unfinished_since = None
         self._waiting_bytes -= taken
         # The bodies' part stays taken, until they are stored.
         self._budget.give_back(taken - size)
-        self._add(posts, items)
         return posts
 
     def _is_new(self, tag: str, request: bytes) -> bool:

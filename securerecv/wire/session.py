@@ -168,9 +168,10 @@ class Session:
         for index, error in refusals.items():
             lines[index] = refusal(error, posts.items[index].tag)
         posts.slot.answer = self._write_posts(posts.items, lines)
+        size = sum([len(post.body) for post in posts.items])
         self._posts_in_flight -= len(posts.items)
-        self._bytes_in_flight -= posts.size
-        self._budget.give_back(posts.size)
+        self._bytes_in_flight -= size
+        self._budget.give_back(size)
         self._flush()
 
     def begin_upload(
@@ -285,16 +286,16 @@ class Session:
     @property
     def wants_data(self) -> bool:
         """Whether more bytes should be read from the peer now."""
-        return (
-            not self._ending
-            and not self._is_busy
-            and self._held is None
-            and self._has_room()
-        )
+        return self._held is None and self._may_read()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether anything has come that `next_event` has not given yet."""
+        return self._held is not None or self._reader.is_amid_request
 
     def deadline(self) -> float | None:
         """Tell when `expire` is to be called, on the clock of ``now``."""
-        if self._ending or self._is_busy or self._slots:
+        if self._slots or self._ending or self._download is not None:
             return None
         if self._upload is not None:
             return self._upload.deadline
@@ -316,28 +317,30 @@ class Session:
         may be asked for while earlier ones are being stored.  A command comes
         only when everything before it is answered, and nothing comes until it
         is answered itself.  When it gives None, fetch `data_to_send`; if there
-        was some, ask again, since answers are not gathered without end.
+        was some, and there is something unread, ask again, since answers are not
+        gathered without end.
         """
         if self._upload is not None:
             return self._next_chunk(self._upload)
-        if self._held is None and not self._has_unread():
-            return None  # asked after each answer, so often for nothing
-        posts = Posts()
-        while not self._ending and not self._is_busy and self._has_room():
-            item = self._held or self._read_posts(posts) or self._read()
+        posts: list[Post] = []
+        while self.has_unread and self._may_read():
+            more = self._next_posts()
+            if more:
+                posts += more
+                continue
+            item = self._held or self._read()
             self._held = None
             if item is None:
                 break
-            if isinstance(item, Posts):
-                continue
             if isinstance(item, Post):
-                self._add(posts, [item])
+                self._count([item])
+                posts.append(item)
             elif isinstance(item, list):
                 event = self._together(posts)
                 self._say(item)
                 if event:
                     return event
-            elif posts.items or self._slots:
+            elif posts or self._slots:
                 self._held = item
                 break
             else:
@@ -346,11 +349,15 @@ class Session:
                 return item
         return self._together(posts)
 
-    @property
+    def _may_read(self) -> bool:
+        """Whether there is room, and nothing must be carried out before."""
+        return not self._is_busy() and self._has_room()
+
     def _is_busy(self) -> bool:
-        """Whether nothing may be read because something is being carried out."""
+        """Whether nothing is read any more, or until something is carried out."""
         return (
-            self._commanded
+            self._ending
+            or self._commanded
             or self._download is not None
             or (self._upload is not None and self._upload.is_stopped)
         )
@@ -363,18 +370,17 @@ class Session:
             self._slots.append(chunk.command.wait_again())
         return chunk
 
-    def _add(self, posts: Posts, items: list[Post]) -> None:
-        size = sum([len(item.body) for item in items])
-        posts.items += items
-        posts.size += size
-        self._posts_in_flight += len(items)
-        self._bytes_in_flight += size
+    def _count(self, posts: Sequence[Post]) -> None:
+        """Count messages as in flight, until they are answered."""
+        self._posts_in_flight += len(posts)
+        self._bytes_in_flight += sum([len(post.body) for post in posts])
 
-    def _together(self, posts: Posts) -> Posts | None:
-        if not posts.items:
+    def _together(self, posts: list[Post]) -> Posts | None:
+        if not posts:
             return None
-        self._slots.append(posts.slot)
-        return posts
+        event = Posts(posts)
+        self._slots.append(event.slot)
+        return event
 
     # -- answers in order -----------------------------------------------------
 
@@ -407,10 +413,6 @@ class Session:
 
     _watchers_may_be_silent = True
 
-    def _has_unread(self) -> bool:
-        """Whether there is anything that `next_event` could read."""
-        return self._reader.is_amid_request
-
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:
         if isinstance(answer, PeerError):
             return [refusal(answer, tag).encode()]
@@ -440,17 +442,21 @@ class Session:
 
     # -- requests ---------------------------------------------------------------
 
-    def _read_posts(self, posts: Posts) -> Posts | None:
-        """Read the many messages that may be next, or give None."""
-        items = self._reader.posts(
+    def _next_posts(self) -> list[Post]:
+        """Read the many messages that may be next."""
+        if self._held is not None:
+            return []
+        posts = self._read_posts()
+        if posts:
+            self._unfinished_since = None
+            self._count(posts)
+        return posts
+
+    def _read_posts(self) -> list[Post]:
+        return self._reader.posts(
             MAX_POSTS_IN_FLIGHT - self._posts_in_flight,
             MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight,
         )
-        if not items:
-            return None
-        self._unfinished_since = None
-        self._add(posts, items)
-        return posts
 
     def _read(self) -> Post | Command | list[bytes] | None:
         """Read one request, or give the answer to one that needs nobody else."""
