@@ -247,7 +247,7 @@ class AccountBookTests(VaultTests):
     def test_bad_passwords(self) -> None:
         """What cannot be typed into a line is refused as a new password."""
         code = self.book.add("alice", "word")
-        for bad in ("", "a\nb", "a\rb", "a\0b", "x" * 1025):
+        for bad in ("", " ", "a\nb", "a\rb", "a\0b", "x" * 1025):
             self.assert_refused(ErrorCode.USAGE, "add", "bob", bad)
             self.assert_refused(
                 ErrorCode.USAGE, "change_password", "alice", "word", bad
@@ -256,7 +256,7 @@ class AccountBookTests(VaultTests):
 
     def test_any_password(self) -> None:
         """Passwords of one character, of 1,024, with blanks and in any script open."""
-        for number, password in enumerate((" ", "x" * 1024, "пароль 密码 🔑", " a ")):
+        for number, password in enumerate(("x", "x" * 1024, "пароль 密码 🔑", " a ")):
             self.book.add(f"user{number}", password)
             self.assertTrue(self.key_of(f"user{number}", password))
 
