@@ -235,7 +235,7 @@ class Conversation:
         while True:
             event = None if self._unread else self.session.next_event()
             if event is None:
-                if not (self._speak() and self.session.has_unread):
+                if not (self._speak() and self._has_more()):
                     return
             elif isinstance(event, Posts):
                 posted = self._desk.post(self._visitor, event.items)
@@ -245,6 +245,10 @@ class Conversation:
                 served.addCallback(self._served, event)
             else:
                 self._transfers.take(event)
+
+    def _has_more(self) -> bool:
+        """Whether something was not read yet, or more of a download may be there."""
+        return self.session.has_unread or self.session.is_amid_content
 
     def _speak(self) -> bool:
         """Write what there is to say; False if there was nothing."""
