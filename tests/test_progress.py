@@ -18,17 +18,17 @@ class DisplayTests(SynchronousTestCase):
         """Put a terminal where errors are written to."""
         here, there = os.openpty()
         self.terminal = os.fdopen(here, "rb", buffering=0)
-        stderr = os.fdopen(there, "w", encoding="utf-8")
+        self.stderr = os.fdopen(there, "w", encoding="utf-8")
         self.addCleanup(self.terminal.close)
-        self.addCleanup(stderr.close)
-        self.patch(sys, "stderr", stderr)
+        self.addCleanup(self.stderr.close)
+        self.patch(sys, "stderr", self.stderr)
         self.patch(os, "environ", os.environ | {"TERM": "xterm", "COLUMNS": "120"})
         self.now_s = 0.0
 
     def drawn(self) -> str:
         """Read what is there, up to a mark that is put behind it."""
-        sys.stderr.write("^")
-        sys.stderr.flush()
+        self.stderr.write("^")
+        self.stderr.flush()
         shown = b""
         while not shown.endswith(b"^"):
             shown += self.terminal.read(65_536)
