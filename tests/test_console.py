@@ -261,6 +261,7 @@ class ConsoleTests(SynchronousTestCase):
         terminal.wait_for('"dance" is no command')
         terminal.type("who")
         terminal.wait_for("You are carol; (.*\n)+.*You are carol; ")
+        terminal.wait_for_prompt(PROMPT)
         terminal.type("help")
         terminal.wait_for("> help\n  last ")
         self.leave(terminal)
