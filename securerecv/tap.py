@@ -1,6 +1,5 @@
 """``twistd securerecv``: options in, a service that knows how to fail politely."""
 
-import gc
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from zope.interface import implementer
 from securerecv.banner import banner
 from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.log import log_observer
-from securerecv.process import keep_secrets_in_memory
+from securerecv.process import keep_secrets_in_memory, look_for_garbage_seldom
 from securerecv.service import Receiver
 from securerecv.settings import OPTIONS, Settings, load
 
@@ -126,10 +125,7 @@ class ReceiverProcess(Service):
             self._receiver.startService()
         except SecurerecvError as error:
             _fail(error, 1)
-        # What has been loaded stays: to look through it at each full collection
-        # would stop every conversation for 50 ms.
-        gc.collect()
-        gc.freeze()
+        look_for_garbage_seldom()
         # Whoever has seen it may press Ctrl-C, which nobody heeds before.
         self._reactor.callWhenRunning(self._show_banner)
 
