@@ -100,7 +100,7 @@ def ours(folder: Path) -> list[Collector]:
             lambda: servers.securerecv(data, "--scanner", "none"),
             taken,
         )
-        for name, batched in (("ours", False), ("ours, sent in batches", True))
+        for name, batched in (("ours", False), ("ours, in batches", True))
     ]
 
 
@@ -132,7 +132,7 @@ def rsyslog(folder: Path) -> Collector:
         with lines.open("rb") as file:
             return sum(1 for _ in file)
 
-    name = "rsyslog imudp, to a file"
+    name = "rsyslog"
     options = {"dialect": "syslog"}
     return Collector(name, options, start if program else None, taken)
 
@@ -157,7 +157,7 @@ def carbon(folder: Path) -> Collector:
         with listening(command, home, port) as server:
             yield Server("carbon-cache", server.pid, {"udp": port})
 
-    name = "carbon-cache, in memory"
+    name = "carbon-cache"
     return Collector(name, {"dialect": "metrics"}, start if program else None)
 
 
