@@ -27,7 +27,7 @@ from securerecv.vault.boxes import SealedMessage
 from securerecv.vault.database import claim, database_url, open_database
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
 from securerecv.vault.schema import epoch, message, schema_version
-from securerecv.vault.store import Store
+from securerecv.vault.store import GATHERING_TURNS, Store
 from securerecv.wire.lines import Message
 from tests.postgres import PASSWORD, postgres
 from tests.support import QUICK
@@ -139,6 +139,31 @@ class StoreTests(VaultTests):
         waited, answered = later
         self.reactor.wait(waited)
         self.assertTrue(answered.called)
+
+    def test_gathering(self) -> None:
+        """A commit waits while many keep sending, but not for long, nor for one."""
+        store = self.open_store()
+        for senders, expected in ((5, 5 * (1 + GATHERING_TURNS)), (1, 1)):
+            kept = self.keep_turn_by_turn(store, senders, turns=10)
+            self.reactor.wait(kept[0])
+            self.assertEqual(sum(done.called for done in kept), expected)
+            while len(kept) < 10 * senders or not kept[-1].called:
+                self.reactor.wait(kept[-1])
+
+    def keep_turn_by_turn(
+        self, store: Store, senders: int, turns: int
+    ) -> list[Deferred[Any]]:
+        """Have as many messages as there are senders kept in each turn."""
+        kept: list[Deferred[Any]] = []
+
+        def turn(left: int) -> None:
+            numbers = range(left * senders, (left + 1) * senders)
+            kept.extend(store.keep(numbered("alice", [n])) for n in numbers)
+            if left:
+                self.reactor.callFromThread(turn, left - 1)
+
+        turn(turns - 1)
+        return kept
 
     def test_drop(self) -> None:
         """A dropped message is gone at once, and is not there to be dropped again."""

@@ -34,6 +34,13 @@ _T = TypeVar("_T")
 
 READERS = 2
 
+GATHERING_TURNS = 2
+"""
+So many turns of the reactor a commit waits at the most, while more keeps coming.
+
+Each costs the processor as much as twenty messages do.
+"""
+
 _log = Logger()
 
 _Waiting = tuple[Group, "Deferred[Refusals]"]
@@ -108,9 +115,16 @@ class Store:
         # first, without the writer's thread in between for the interpreter; and
         # what has come shares the commit.  Not by callLater either, which waits
         # for a clock that somebody may set back.
-        self._reactor.callFromThread(self._submit_commit)
+        self._gather(GATHERING_TURNS)
 
-    def _submit_commit(self) -> None:
+    def _gather(self, turns: int) -> None:
+        self._reactor.callFromThread(self._gathered, turns, len(self._waiting))
+
+    def _gathered(self, turns: int, before: int) -> None:
+        # One more may be the next of a sender who is alone.
+        if turns and len(self._waiting) > before + 1:
+            self._gather(turns - 1)
+            return
         groups, self._waiting = self._waiting, []
         self._writer.submit(partial(self._commit, groups))
 
