@@ -91,11 +91,11 @@ class SendingTests(Case):
         self.sent()
         self.sent(NOW + 0.001)
         self.ack((4, 10), (0, 3), contiguous=3 * PIECE_BYTES)
-        again = next(packet for packet in self.sent(NOW + 0.03) if packet[0] == DATA)
+        sent = [packet for packet in self.sent(NOW + 0.03) if packet[0] == DATA]
+        (again,) = [packet for packet in sent if packet[2] < 10 * PIECE_BYTES]
         piece = CONTENT[3 * PIECE_BYTES : 4 * PIECE_BYTES]
         self.assertEqual(again[2:], (3 * PIECE_BYTES, piece))
         self.assertGreaterEqual(again[1], 10)
-        self.assertEqual(self.sender.packets_lost, 1)
 
     def test_silence(self) -> None:
         """When nothing is heard, the oldest packet goes once more, ever more rarely."""
@@ -151,7 +151,6 @@ class SendingTests(Case):
         (packet,) = sender.to_send(NOW)
         self.assertEqual(self.data.open(packet), (CLOSE, 1, 0, b""))
         self.assertTrue(sender.is_over)
-        self.assertFalse(sender.is_refused)
 
     def test_numbers_run_out(self) -> None:
         """Rather than use a number twice, the lane ends."""
@@ -242,7 +241,7 @@ class DropTests(Case):
     def test_over(self) -> None:
         """After the end nothing is heard."""
         self.take(self.packet(CLOSE, b""))
-        self.assertTrue(self.sender.is_refused)
+        self.assertTrue(self.sender.is_over)
         self.assertEqual(self.ack(), LaneDrop.UNKNOWN.value)
         self.assertIsNone(self.sender.wanted())
         self.assertEqual(self.sent(), [])

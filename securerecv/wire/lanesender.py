@@ -71,9 +71,6 @@ class LaneSender(LaneEnd):
 
     Attributes:
         window_bytes: as given.
-        is_refused: it is over because the receiver wanted no more.
-        packets_sent: with pieces of the file.
-        packets_lost: of those, as far as is known.
     """
 
     def __init__(
@@ -91,8 +88,6 @@ class LaneSender(LaneEnd):
     ) -> None:
         super().__init__(lane_id, keys.data, _HEARS, address, now, random_bytes)
         self.window_bytes = window_bytes
-        self.is_refused = False
-        self.packets_sent = self.packets_lost = 0
         self._keys = keys
         self._size = size
         self._file = Outgoing(offset, size, window_bytes)
@@ -183,8 +178,6 @@ class LaneSender(LaneEnd):
         if kind == Kind.ACK:
             return self._take_ack(text, now, is_newest=is_newest)
         self._take_word(kind, address, text)
-        if kind == Kind.CLOSE:
-            self.is_refused = not self.is_complete
         return None
 
     def _take_ack(self, text: bytes, now: float, *, is_newest: bool) -> LaneDrop | None:
@@ -242,7 +235,6 @@ class LaneSender(LaneEnd):
                 # Of its length perhaps, which says nothing about congestion.
                 self._mtu.probe_lost(run.wire_bytes)
             else:
-                self.packets_lost += run.end - run.first
                 self._congestion.lost(run.wire_bytes)
                 self._file.lost(run.offset, run.offset + run.size)
 
@@ -343,7 +335,6 @@ class LaneSender(LaneEnd):
             nonce = (iv ^ number).to_bytes(NONCE_BYTES, "big")
             append(header + encrypt(nonce, data[at : at + piece_bytes], header))
             number += 1
-        self.packets_sent += number - self._next_number
         self._next_number = number
         return True
 
