@@ -324,8 +324,10 @@ class Session:
             return self._next_chunk(self._upload)
         posts: list[Post] = []
         while self.has_unread and self._may_read():
-            more = self._next_posts()
+            more = [] if self._held else self._read_posts()
             if more:
+                self._unfinished_since = None
+                self._count(more)
                 posts += more
                 continue
             item = self._held or self._read()
@@ -351,15 +353,12 @@ class Session:
 
     def _may_read(self) -> bool:
         """Whether there is room, and nothing must be carried out before."""
-        return not self._is_busy() and self._has_room()
-
-    def _is_busy(self) -> bool:
-        """Whether nothing is read any more, or until something is carried out."""
         return (
-            self._ending
-            or self._commanded
-            or self._download is not None
-            or (self._upload is not None and self._upload.is_stopped)
+            not self._ending
+            and not self._commanded
+            and self._download is None
+            and (self._upload is None or not self._upload.is_stopped)
+            and self._has_room()
         )
 
     def _next_chunk(self, upload: Incoming) -> Chunk | None:
@@ -442,17 +441,8 @@ class Session:
 
     # -- requests ---------------------------------------------------------------
 
-    def _next_posts(self) -> list[Post]:
-        """Read the many messages that may be next."""
-        if self._held is not None:
-            return []
-        posts = self._read_posts()
-        if posts:
-            self._unfinished_since = None
-            self._count(posts)
-        return posts
-
     def _read_posts(self) -> list[Post]:
+        """Read the many messages that may be next."""
         return self._reader.posts(
             MAX_POSTS_IN_FLIGHT - self._posts_in_flight,
             MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight,
