@@ -127,7 +127,7 @@ class CommandTests(TestCase):
             *("last", *way, "--user", "alice"), SECURERECV_PASSWORD="wonder land"
         )
         self.assertIn("    hello there\n", shown)
-        self.assertIn("(2000 bytes: too large for a datagram; fetch it over TCP", shown)
+        self.assertIn("(2000 bytes: too large for a datagram; fetch it with get", shown)
         self.environment["SECURERECV_PASSWORD"] = "wonder land"
         words = await self.fails("last", *way, "--user", "alice", "--raw")
         self.assertIn("2000 bytes: too large for a datagram", words)

@@ -16,7 +16,7 @@ from securerecv.wire.replies import LargeMessage
 # A body is set in, so that it cannot be taken for the heading of another.
 _INDENT = "    "
 
-_TOO_LARGE = "too large for a datagram; fetch it over TCP, without --udp"
+_TOO_LARGE = "too large for a datagram; fetch it with get, or over TCP"
 
 
 def show(message: Message) -> None:
