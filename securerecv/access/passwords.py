@@ -80,10 +80,11 @@ def check_new_password(password: str) -> None:
     if not password.strip():
         words = "a password has at least one character that is no blank"
         raise PeerError(ErrorCode.USAGE, words)
-    if len(password) > MAX_PASSWORD_CHARACTERS or size > MAX_PASSWORD_BYTES:
+    if len(password) > MAX_PASSWORD_CHARACTERS:
         words = f"a password has at most {MAX_PASSWORD_CHARACTERS} characters"
-        if len(password) <= MAX_PASSWORD_CHARACTERS:
-            words = f"a password has at most {MAX_PASSWORD_BYTES} bytes"
+        raise PeerError(ErrorCode.USAGE, words)
+    if size > MAX_PASSWORD_BYTES:
+        words = f"a password has at most {MAX_PASSWORD_BYTES} bytes"
         raise PeerError(ErrorCode.USAGE, words)
     if any(character in password for character in "\0\r\n"):
         raise PeerError(ErrorCode.USAGE, "a password is one line, without NUL")

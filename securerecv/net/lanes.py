@@ -218,11 +218,10 @@ class Lanes:
         self, place: _Place, over: Callable[[], None], _failure: Failure | None
     ) -> None:
         del self._lanes[place.lane_id]
-        host = place.host
         place.memory.give_back(place.window_bytes - LEAST_LANE_WINDOW_BYTES)
-        self._counts[host] -= 1
-        if not self._counts[host]:
-            del self._counts[host]
+        self._counts[place.host] -= 1
+        if not self._counts[place.host]:
+            del self._counts[place.host]
         over()
 
 

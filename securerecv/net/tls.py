@@ -38,9 +38,6 @@ The first size of datagrams: 1,280 bytes, which every path of IPv6 lets through
 (RFC 8200 section 5), less its header and UDP's.
 """
 
-DATAGRAM_OVERHEAD_BYTES = 37
-"""A DTLS 1.2 record with AES-GCM: header 13, explicit nonce 8, tag 16."""
-
 COOKIE_PERIOD_S = 30.0
 """A cookie is good in the period in which it was made, and in the next."""
 
