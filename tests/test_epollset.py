@@ -39,6 +39,7 @@ class End:
         self.writes = 0
         self.reasons: list[Any] = []
         self.when_read: Callable[[], object] = lambda: None
+        self.when_lost: Callable[[], object] = lambda: None
         test.addCleanup(self.close)
 
     def fileno(self) -> int:
@@ -64,6 +65,7 @@ class End:
         """Remove it."""
         self.reasons.append(reason.type)
         self.close()
+        self.when_lost()
 
     def close(self) -> None:
         """Remove it, once."""
@@ -141,6 +143,25 @@ class EpollSetTests(TestCase):
         self.assertEqual(other.reasons, [])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.set.getReaders(), [other])
+
+    async def test_end_fails(self) -> None:
+        """Nor does an error at the end of one reach others, now or at the last."""
+        for reactor_stops in (False, True):
+            (near, far), (other, other_far) = self.pair(), self.pair()
+            near.when_read = lambda: 1 / 0
+            near.when_lost = lambda: int("nothing")
+            for end in (near, other):
+                self.set.addReader(end)
+            if reactor_stops:
+                self.set.connectionLost(Failure(ConnectionAborted()))
+                self.assertEqual(other.reasons, [ConnectionAborted])
+            else:
+                for their in (far, other_far):
+                    their.send(b"x")
+                await pause(SOON_S)
+                self.assertEqual((other.heard, other.reasons), (b"x", []))
+                self.flushLoggedErrors(ZeroDivisionError)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     async def test_removed_in_the_same_turn(self) -> None:
         """What one removes is not served any more, though it was ready too."""

@@ -126,7 +126,7 @@ class EpollSet:
                 self._serve(member, events, self._wanted[number])
             except Exception:  # noqa: BLE001 - whatever it is, the others go on
                 _log.failure("a connection is ended by an error")
-                member.connectionLost(Failure())
+                self._end(member, Failure())
 
     @staticmethod
     def _serve(member: Any, events: int, wanted: int) -> None:
@@ -140,4 +140,11 @@ class EpollSet:
     def connectionLost(self, reason: Failure) -> None:
         """End all: the reactor has stopped."""
         for member in self.removeAll():
+            self._end(member, reason)
+
+    @staticmethod
+    def _end(member: Any, reason: Failure) -> None:
+        try:
             member.connectionLost(reason)
+        except Exception:  # noqa: BLE001 - whatever it is, the others go on
+            _log.failure("a connection could not be ended in order")
