@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import signal
 import struct
 import subprocess
@@ -53,7 +54,9 @@ def size_of(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):  # a folder in memory has a size too
+                total += status.st_size
     return total
 
 
