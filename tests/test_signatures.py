@@ -10,13 +10,14 @@ from pathlib import Path
 
 from attrs import evolve
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import ErrorCode, OperatorError, PeerError
 from securerecv.interfaces import VerdictKind
-from securerecv.scanning import scanner
+from securerecv.scanning import home, scanner
 from securerecv.scanning.choice import choose
 from securerecv.scanning.examination import examine
-from securerecv.scanning.home import lack_of_signatures
+from securerecv.scanning.home import fingerprint, lack_of_signatures
 from securerecv.scanning.scanner import ClamdScanner
 from securerecv.wire.filelines import FileState
 from tests.clamd import add_signature, make_signatures
@@ -176,7 +177,10 @@ class SignatureTests(ScannerTestCase):
         file.touch()
         empty = self.data / "empty"
         empty.mkdir()
-        (empty / "readme.txt").touch()
+        for name in ("readme.txt", "daily.ndb"):
+            (empty / name).touch()
+        for name in ("known.fp", "local.ign2", "daily.cfg"):
+            (empty / name).write_text("finds nothing\n")
         for folder, words in (
             (
                 self.data / "nowhere",
@@ -192,6 +196,24 @@ class SignatureTests(ScannerTestCase):
             self.assertIn(words, str(choose(evolve(self.settings, scanner="spawn"))))
             (mend,) = await self.doctor()
             self.assertIn(f"files are refused: {folder} {words}", mend)
+
+
+class FingerprintTests(SynchronousTestCase):
+    """Noticing that signatures have changed."""
+
+    def test_replaced_meanwhile(self) -> None:
+        """A file that vanishes while it is looked at is as one that is not there."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "main.ndb").write_text("x")
+        alone = fingerprint(folder)
+        daily = folder / "daily.ndb"
+        daily.write_text("x")
+        self.assertNotEqual(fingerprint(folder), alone)
+        there = [daily, folder / "main.ndb"]
+        daily.unlink()
+        self.patch(home, "signature_files", lambda _: there)
+        self.assertEqual(fingerprint(folder), alone)
 
 
 class DownloadTests(ServiceTests):

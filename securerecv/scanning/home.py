@@ -31,6 +31,11 @@ _SIGNATURE_SUFFIX = re.compile(
     r"|info|ioc|ldb|ldu|mdb|mdu|msb|msu|ndb|ndu|pdb|pwdb|rmd|sdb|sfp|wdb|yara?|zmd)",
     re.IGNORECASE,
 )
+# Of these the ones by which nothing is found: what is known to be good or is to be
+# passed over, settings, and what is said of other files.
+_FINDS_NOTHING = re.compile(
+    r"\.(cat|cfg|crb|fp|ftm|ign2?|info|pwdb|sfp|wdb)", re.IGNORECASE
+)
 
 _MIN_UNPACKED_BYTES = 400 * 1024 * 1024
 _UNPACKED_PER_BYTE = 4
@@ -240,16 +245,28 @@ def lack_of_signatures(folder: Path) -> str:
         return f"{folder} is not there; --signatures says where the signatures are"
     except OSError as error:
         return f"{folder} cannot be read: {error.strerror}"
-    if not signature_files(folder):
+    if not any(map(_finds_something, signature_files(folder))):
         return f"{folder} has no virus signatures; type: freshclam"
     return ""
+
+
+def _finds_something(path: Path) -> bool:
+    if _FINDS_NOTHING.fullmatch(path.suffix):
+        return False
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def fingerprint(folder: Path) -> str:
     """Give 16 hexadecimal digits that change whenever the signatures do."""
     digest = sha256()
     for path in signature_files(folder):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue  # freshclam has just replaced it
         digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 

@@ -130,7 +130,7 @@ class OwnClamd:
         Have changed signatures loaded.  Blocks; may be called in any thread.
 
         Raises:
-            ScannerError: clamd does not answer.
+            ScannerError: clamd does not answer, or its folder is gone.
         """
         running = self._running
         if running is None or not running.listens:
@@ -146,7 +146,10 @@ class OwnClamd:
             )
             running.refused = found
             return
-        running.home.link(self._needs.signatures)
+        try:
+            running.home.link(self._needs.signatures)
+        except OSError as error:
+            raise ScannerError(f"signatures cannot be linked: {error}") from None
         running.loading = found
         running.place.client(_RELOAD_TIMEOUT_S).reload()
 
