@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import signal
+import stat
 import struct
 import subprocess
 import sys
