@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorCore, ITCPTransport
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from bench.sink import ANON_ANSWER, BACKLOG, GREETING, server_tls
-from securerecv.net.tlsport import listen_tls
+from bench.sink import ANON_ANSWER, GREETING, serve
 
 
 class FileSink(Protocol):
@@ -43,14 +41,10 @@ class FileSink(Protocol):
 
 
 def main() -> None:
-    """Listen on a free port of 127.0.0.1, print it, serve until terminated."""
+    """Take files."""
     from twisted.internet import reactor
 
-    factory = ServerFactory.forProtocol(FileSink)
-    port = listen_tls(server_tls(), 0, factory, BACKLOG, "127.0.0.1", reactor)
-    address = cast("IPv4Address", port.getHost())
-    print(f"tcp 127.0.0.1:{address.port}", flush=True)
-    cast("IReactorCore", reactor).run()
+    serve(ServerFactory.forProtocol(FileSink), reactor)
 
 
 if __name__ == "__main__":

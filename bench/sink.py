@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorCore, ITCPTransport
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, ServerFactory
 
 from securerecv.net.tls import ServerTls
 from securerecv.net.tlsport import listen_tls
@@ -125,19 +125,23 @@ def server_tls() -> ServerTls:
         return ServerTls(*files)
 
 
-def main() -> None:
+def serve(factory: Factory[Any], reactor: Any) -> None:
     """Listen on a free port of 127.0.0.1, print it, serve until terminated."""
+    port = listen_tls(server_tls(), 0, factory, BACKLOG, "127.0.0.1", reactor)
+    address = cast("IPv4Address", port.getHost())
+    print(f"tcp 127.0.0.1:{address.port}", flush=True)
+    reactor.run()
+
+
+def main() -> None:
+    """Take messages, and keep them if that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench.sink", description=__doc__)
     parser.add_argument("--file", type=Path, help="append messages to it")
     path = parser.parse_args().file
     from twisted.internet import reactor
 
     journal = None if path is None else Journal(path, reactor)
-    factory = ServerFactory.forProtocol(lambda: Sink(journal))
-    port = listen_tls(server_tls(), 0, factory, BACKLOG, "127.0.0.1", reactor)
-    address = cast("IPv4Address", port.getHost())
-    print(f"tcp 127.0.0.1:{address.port}", flush=True)
-    cast("IReactorCore", reactor).run()
+    serve(ServerFactory.forProtocol(lambda: Sink(journal)), reactor)
 
 
 if __name__ == "__main__":
