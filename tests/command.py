@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -36,6 +37,30 @@ class Ended:
     code: int
     out: bytes
     err: str
+
+
+def show_at_terminal(
+    words: Sequence[str], environment: Mapping[str, str], folder: Path
+) -> tuple[int, str]:
+    """
+    Run a command at a terminal of 120 columns, which nothing is typed into.
+
+    Returns:
+        Its exit code, and what was shown.
+    """
+    program, *rest = words
+    process: Any = pexpect.spawn(
+        program,
+        rest,
+        env={**environment, "TERM": "xterm", "COLUMNS": "120"},
+        cwd=str(folder),
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        dimensions=(24, 120),
+    )
+    shown = process.read()
+    process.close()
+    return process.exitstatus, shown
 
 
 def run_here(

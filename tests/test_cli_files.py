@@ -8,14 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pexpect
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.cli.showfile import size_in_words
 from securerecv.wire.filelines import FileRecord, FileState
-from tests.command import PROGRAM, TIMEOUT_S, Ended
+from tests.command import PROGRAM, TIMEOUT_S, Ended, show_at_terminal
 from tests.filehouse import FileHouse, Line
 from tests.program import ROOT
 from tests.support import new_folder, pause
@@ -71,23 +70,9 @@ class FileCommandTests(TestCase):
 
     def on_terminal(self, verb: str, *words: str) -> Deferred[tuple[int, str]]:
         """Run a command on a terminal; what it printed is returned too."""
-
-        def work() -> tuple[int, str]:
-            command, *rest = self.words(verb, *words)
-            process: Any = pexpect.spawn(
-                command,
-                rest,
-                env=self.environment | {"TERM": "xterm", "COLUMNS": "120"},
-                cwd=str(self.folder),
-                encoding="utf-8",
-                timeout=TIMEOUT_S,
-                dimensions=(24, 120),
-            )
-            shown = process.read()
-            process.close()
-            return process.exitstatus, shown
-
-        return deferToThread(work)
+        return deferToThread(
+            show_at_terminal, self.words(verb, *words), self.environment, self.folder
+        )
 
     def write(self, name: str, content: bytes) -> Path:
         """Make a file."""

@@ -8,9 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pexpect
 from attrs import frozen
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -18,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from securerecv.scanning.proofs import EICAR
 from securerecv.settings import Settings
 from tests.clamd import clamd
-from tests.command import PROGRAM, TIMEOUT_S, Ended
+from tests.command import PROGRAM, TIMEOUT_S, Ended, show_at_terminal
 from tests.program import environment
 from tests.relay import Relay
 from tests.support import add_accounts, new_folder, pause, start_receiver
@@ -58,19 +56,7 @@ class Command:
 
     def at_terminal(self) -> tuple[int, str]:
         """Run it at a terminal; give its exit code, and what was shown."""
-        command, *rest = self.words
-        process: Any = pexpect.spawn(
-            command,
-            rest,
-            env=self.environment | {"TERM": "xterm", "COLUMNS": "120"},
-            cwd=str(self.folder),
-            encoding="utf-8",
-            timeout=TIMEOUT_S,
-            dimensions=(24, 120),
-        )
-        shown = process.read()
-        process.close()
-        return process.exitstatus, shown
+        return show_at_terminal(self.words, self.environment, self.folder)
 
 
 class FilesTests(TestCase):
