@@ -232,8 +232,9 @@ class Conversation:
             self._regulate()
 
     def _carry_out(self) -> None:
+        session = self.session
         while True:
-            event = None if self._unread else self.session.next_event()
+            event = None if self._unread else session.next_event()
             if event is None:
                 if not (self._speak() and self._has_more()):
                     return
@@ -280,7 +281,8 @@ class Conversation:
 
     def _regulate(self) -> None:
         """Pause or resume the transport, hang up, set the alarm."""
-        if self.session.finished:
+        session = self.session
+        if session.is_ending and session.finished:
             if not self._closing:
                 # TLS ends when both sides say so: a peer that keeps silent
                 # has as long as for its answers, and is cut off then.
@@ -289,14 +291,18 @@ class Conversation:
                 self._give_time_to_read()
                 self._pipe.close()
             return
-        should_pause = self._unread or not self.session.wants_data
+        should_pause = self._unread or not session.wants_data
         if should_pause != self._paused:
             self._paused = should_pause
             if should_pause:
                 self._pipe.pause()
             else:
                 self._pipe.resume()
-        deadline = self.session.deadline()
+        if self._deadline is None or session.awaits_rest:
+            self._set_alarm(session.deadline())
+
+    def _set_alarm(self, deadline: float | None) -> None:
+        """See to it that `_expire` is called in time; too early does no harm."""
         if deadline is None:
             return
         if self._deadline is None:

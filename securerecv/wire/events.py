@@ -20,9 +20,11 @@ class Posts:
 
     Attributes:
         items: at least one.
+        size: bytes of their bodies, all together.
     """
 
     items: list[Post]
+    size: int
     slot: Slot = field(factory=Slot, repr=False)
 
 

@@ -47,6 +47,9 @@ _PLAIN_SEND = re.compile(
 )
 
 
+_SEND = VERBS["SEND"]
+
+
 class _Mode(Enum):
     LINE = "a request line is next"
     LONG_LINE = "the rest of a line that was too long is next"
@@ -67,12 +70,15 @@ class Reader:
 
     Attributes:
         broken: the peer broke the framing; there is nothing more to read.
+        is_amid_request: there is something that was not given yet, or only a part
+            of a request has come.
     """
 
     def __init__(
         self, max_message: int, budget: Share, check: Callable[[Verb], None]
     ) -> None:
         self.broken = False
+        self.is_amid_request = False
         self._max_message = max_message
         self._budget = budget
         self._check = check
@@ -88,6 +94,8 @@ class Reader:
         """Take bytes; `next` says what they mean."""
         self._data = self._data[self._at :] + data
         self._at = 0
+        if data:
+            self.is_amid_request = True
 
     def take(self, count: int) -> bytes | memoryview:
         """
@@ -102,8 +110,10 @@ class Reader:
         data, at = self._data, self._at
         if at == 0 and len(data) <= count:
             self._data = b""
+            self.is_amid_request = False
             return data
         self._at = min(at + count, len(data))
+        self._look_for_more()
         return memoryview(data)[at : self._at]
 
     def begin_record(self, record: bytes) -> None:
@@ -115,6 +125,7 @@ class Reader:
         self._data = record if record.endswith(b"\n") else record + b"\n"
         self._at = 0
         self.broken = False
+        self.is_amid_request = True
 
     def end_record(self) -> Refused | None:
         """
@@ -127,9 +138,10 @@ class Reader:
         self._data = b""
         self._at = 0
         self._mode = _Mode.LINE
+        self.is_amid_request = False
         self._drop_body()
         if mode in (_Mode.BODY, _Mode.BODY_END) and post is not None:
-            return Refused(usage(VERBS["SEND"].usage), post.tag)
+            return Refused(usage(_SEND.usage), post.tag)
         return None
 
     @property
@@ -142,19 +154,15 @@ class Reader:
         self.broken = True
         self._data = b""
         self._at = 0
+        self.is_amid_request = False
         self._drop_body()
-
-    @property
-    def is_amid_request(self) -> bool:
-        """Whether the rest of a request is awaited."""
-        return self._at < len(self._data) or self._mode is not _Mode.LINE
 
     @property
     def payload_bytes(self) -> int:
         """The size of the payload that is being read, as far as it is known."""
         return len(self._body) + self._body_left
 
-    def posts(self, count: int, size: int) -> list[Post]:
+    def posts(self, count: int, size: int) -> tuple[list[Post], int]:
         """
         Give messages that are next and there as a whole, many at once.
 
@@ -163,14 +171,16 @@ class Reader:
             size: stop when their bodies have this many bytes together.
 
         Returns:
-            They, or nothing if `next` must look at what is there.
+            They, or none if `next` must look at what is there; and how many bytes
+            their bodies have together.
         """
         posts: list[Post] = []
         data, at, held = self._data, self._at, 0
-        if at == len(data) or self._mode is not _Mode.LINE or not self.allows_send():
-            return posts
+        end_of_data = len(data)
+        if at == end_of_data or self._mode is not _Mode.LINE or not self.allows_send():
+            return posts, 0
         left = self._budget.left
-        while at < len(data) and held < size and len(posts) < count:
+        while at < end_of_data and held < size and len(posts) < count:
             post, end = self._plain_send(data, at)
             if post is None or held + len(post.body) > left:
                 break
@@ -179,7 +189,8 @@ class Reader:
             at = end
         self._budget.take(held)
         self._at = at
-        return posts
+        self.is_amid_request = at < end_of_data
+        return posts, held
 
     def _plain_send(self, data: bytes, at: int) -> tuple[Post | None, int]:
         """Give a message that is there as a whole, and where it ends."""
@@ -214,21 +225,26 @@ class Reader:
     def allows_send(self) -> bool:
         """Tell whether the peer may send messages now."""
         try:
-            self._check(VERBS["SEND"])
+            self._check(_SEND)
         except PeerError:
             return False
         return True
 
     def next(self) -> Item | None:
         """Give the next request, or None if more bytes are needed for it."""
-        while self._at < len(self._data):
+        item: Item | None = None
+        while item is None and self._at < len(self._data):
             before = self._at, self._mode
             item = self._read()
-            if item is not None:
-                return item
             if before == (self._at, self._mode):
                 break
-        return None
+        self._look_for_more()
+        return item
+
+    def _look_for_more(self) -> None:
+        self.is_amid_request = (
+            self._at < len(self._data) or self._mode is not _Mode.LINE
+        )
 
     def _read(self) -> Item | None:
         match self._mode:
@@ -350,7 +366,7 @@ class Reader:
             return None
         else:
             self.close()
-            return Refused(usage(VERBS["SEND"].usage), post.tag if post else "")
+            return Refused(usage(_SEND.usage), post.tag if post else "")
         self._mode = _Mode.LINE
         self._body_of = None
         if post is not None:

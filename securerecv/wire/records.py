@@ -55,7 +55,7 @@ class RecordSession(Session):
         """Take one record from the peer."""
         self._now = now
         if (
-            self._ending
+            self.is_ending
             or len(self._records) >= MAX_WAITING_RECORDS
             or self._waiting_bytes + len(data) > MAX_WAITING_BYTES
             or not self._budget.take(len(data))
@@ -68,7 +68,7 @@ class RecordSession(Session):
         """Take records from the peer; if there is no room for all, for some."""
         size = sum(map(len, records))
         if (
-            self._ending
+            self.is_ending
             or len(self._records) + len(records) > MAX_WAITING_RECORDS
             or self._waiting_bytes + size > MAX_WAITING_BYTES
             or not self._budget.take(size)
@@ -84,13 +84,13 @@ class RecordSession(Session):
         """See `Session.has_unread`."""
         return bool(self._records) or super().has_unread
 
-    def _read_posts(self) -> list[Post]:
+    def _read_posts(self) -> tuple[list[Post], int]:
         """Take messages that each have a record of their own and are new."""
         posts: list[Post] = []
         if not self._records or self._reader.is_amid_request:
-            return posts
+            return posts, 0
         if not self._reader.allows_send():
-            return posts
+            return posts, 0
         most = MAX_POSTS_IN_FLIGHT - self._posts_in_flight
         room = MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight
         size = taken = 0
@@ -106,7 +106,7 @@ class RecordSession(Session):
         self._waiting_bytes -= taken
         # The bodies' part stays taken, until they are stored.
         self._budget.give_back(taken - size)
-        return posts
+        return posts, size
 
     def _is_new(self, tag: str, request: bytes) -> bool:
         return not tag or self._memory.begin(tag, request)
@@ -120,7 +120,7 @@ class RecordSession(Session):
     def _next_item(self) -> Item | None:
         # An answer given again takes room as any other; when there is no more,
         # `next_event` is asked again after the answers were fetched.
-        while self._has_room():
+        while self._may_read():
             if not self._reader.is_amid_request:
                 if not self._records:
                     return None
@@ -155,7 +155,7 @@ class RecordSession(Session):
         tag = command.request.tag
         pieces = super()._write(answer, tag)
         self._memory.replace(tag, pieces)
-        if not self._ending:
+        if not self.is_ending:
             self._say(pieces)
 
     def _write(self, answer: Answer | PeerError, tag: str) -> list[bytes]:

@@ -100,12 +100,14 @@ class Session:
         standing: who is speaking; changed by whoever carries out ``LOGIN``.
         name: the user name or anonymous address that goes with it.
         watching: the peer has asked to be shown what comes in.
+        is_ending: nothing more is read.
     """
 
     def __init__(self, terms: Terms, budget: Share, now: float) -> None:
         self.standing = Standing.NEW
         self.name = ""
         self.watching = False
+        self.is_ending = False
         self._terms = terms
         self._budget = budget
         self._reader = Reader(terms.max_message, budget, self._check_standing)
@@ -123,14 +125,13 @@ class Session:
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._put_out([terms.greeting()])
-        self._ending = False
 
     # -- what drives it -------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the peer; `next_event` says what they mean."""
         self._now = now
-        if not self._ending:
+        if not self.is_ending:
             self._reader.feed(data)
         if self._upload is not None:
             self._upload.came(len(data), now)
@@ -168,10 +169,9 @@ class Session:
         for index, error in refusals.items():
             lines[index] = refusal(error, posts.items[index].tag)
         posts.slot.answer = self._write_posts(posts.items, lines)
-        size = sum([len(post.body) for post in posts.items])
-        self._posts_in_flight -= len(posts.items)
-        self._bytes_in_flight -= size
-        self._budget.give_back(size)
+        self._posts_in_flight -= len(lines)
+        self._bytes_in_flight -= posts.size
+        self._budget.give_back(posts.size)
         self._flush()
 
     def begin_upload(
@@ -188,7 +188,7 @@ class Session:
             now: seconds.
         """
         self.answer(command, answer)
-        if not self._ending:
+        if not self.is_ending:
             self._upload = Incoming(command, size, now)
 
     def next_chunk(self, now: float) -> None:
@@ -207,7 +207,7 @@ class Session:
             answer: its answer.
             size: bytes to follow.
         """
-        if self._ending:
+        if self.is_ending:
             self.answer(command, PeerError(ErrorCode.BUSY, "too late; connect again"))
             return
         self.answer(command, answer)
@@ -240,7 +240,7 @@ class Session:
             False if it will not be said: the conversation is ending, or too
             much waits already.
         """
-        if self._ending:
+        if self.is_ending:
             return False
         data = piece(f"! {text}", payload, self._room)
         if self._download is not None:
@@ -276,12 +276,12 @@ class Session:
     @property
     def finished(self) -> bool:
         """Nothing more will be said: send what there is and hang up."""
-        return self._ending and not self._slots
+        return self.is_ending and not self._slots
 
     @property
-    def is_ending(self) -> bool:
-        """Nothing more is read."""
-        return self._ending
+    def awaits_rest(self) -> bool:
+        """Whether the peer has begun something, and is to go on with it soon."""
+        return self._unfinished_since is not None or self._upload is not None
 
     @property
     def wants_data(self) -> bool:
@@ -295,7 +295,7 @@ class Session:
 
     def deadline(self) -> float | None:
         """Tell when `expire` is to be called, on the clock of ``now``."""
-        if self._slots or self._ending or self._download is not None:
+        if self._slots or self.is_ending or self._download is not None:
             return None
         if self._upload is not None:
             return self._upload.deadline
@@ -323,22 +323,23 @@ class Session:
         if self._upload is not None:
             return self._next_chunk(self._upload)
         posts: list[Post] = []
+        size = 0
         while self.has_unread and self._may_read():
-            more = [] if self._held else self._read_posts()
+            more, count = ([], 0) if self._held else self._read_posts()
             if more:
                 self._unfinished_since = None
-                self._count(more)
                 posts += more
+                size += self._count(more, count)
                 continue
             item = self._held or self._read()
             self._held = None
             if item is None:
                 break
             if isinstance(item, Post):
-                self._count([item])
                 posts.append(item)
+                size += self._count([item], len(item.body))
             elif isinstance(item, list):
-                event = self._together(posts)
+                event = self._together(posts, size)
                 self._say(item)
                 if event:
                     return event
@@ -349,16 +350,19 @@ class Session:
                 self._commanded = True
                 self._slots.append(item.slot)
                 return item
-        return self._together(posts)
+        return self._together(posts, size)
 
     def _may_read(self) -> bool:
         """Whether there is room, and nothing must be carried out before."""
         return (
-            not self._ending
-            and not self._commanded
+            not self._commanded
+            and not self.is_ending
             and self._download is None
             and (self._upload is None or not self._upload.is_stopped)
-            and self._has_room()
+            and self._posts_in_flight < MAX_POSTS_IN_FLIGHT
+            and self._bytes_in_flight < MAX_POST_BYTES_IN_FLIGHT
+            and len(self._slots) < MAX_QUEUED_ANSWERS
+            and self._out_bytes < MAX_UNSENT_BYTES
         )
 
     def _next_chunk(self, upload: Incoming) -> Chunk | None:
@@ -369,27 +373,20 @@ class Session:
             self._slots.append(chunk.command.wait_again())
         return chunk
 
-    def _count(self, posts: Sequence[Post]) -> None:
-        """Count messages as in flight, until they are answered."""
+    def _count(self, posts: Sequence[Post], size: int) -> int:
+        """Count messages, and their bytes, as in flight until they are answered."""
         self._posts_in_flight += len(posts)
-        self._bytes_in_flight += sum([len(post.body) for post in posts])
+        self._bytes_in_flight += size
+        return size
 
-    def _together(self, posts: list[Post]) -> Posts | None:
+    def _together(self, posts: list[Post], size: int) -> Posts | None:
         if not posts:
             return None
-        event = Posts(posts)
+        event = Posts(posts, size)
         self._slots.append(event.slot)
         return event
 
     # -- answers in order -----------------------------------------------------
-
-    def _has_room(self) -> bool:
-        return (
-            self._posts_in_flight < MAX_POSTS_IN_FLIGHT
-            and self._bytes_in_flight < MAX_POST_BYTES_IN_FLIGHT
-            and len(self._slots) < MAX_QUEUED_ANSWERS
-            and self._out_bytes < MAX_UNSENT_BYTES
-        )
 
     def _say(self, answer: list[bytes]) -> None:
         if self._slots:
@@ -430,7 +427,7 @@ class Session:
         return item
 
     def _end(self) -> None:
-        self._ending = True
+        self.is_ending = True
         self._unfinished_since = None
         self._reader.close()
         self._held = None
@@ -441,8 +438,8 @@ class Session:
 
     # -- requests ---------------------------------------------------------------
 
-    def _read_posts(self) -> list[Post]:
-        """Read the many messages that may be next."""
+    def _read_posts(self) -> tuple[list[Post], int]:
+        """Read the many messages that may be next; see `Reader.posts`."""
         return self._reader.posts(
             MAX_POSTS_IN_FLIGHT - self._posts_in_flight,
             MAX_POST_BYTES_IN_FLIGHT - self._bytes_in_flight,
