@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from attrs import define
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
@@ -23,8 +24,11 @@ from securerecv.wire.lines import Answer, Message, Post
 from securerecv.wire.replay import ReplayRecord
 from securerecv.wire.verbs import Standing
 
+_IDS_AT_A_TIME = 256
 
-class Outcome(NamedTuple):
+
+@define
+class Outcome:
     """
     What became of messages.
 
@@ -59,6 +63,25 @@ class Boxes(Protocol):
         """Delete one message of a user; fails with `PeerError` ``no-such-id``."""
 
 
+class _RandomIds:
+    """Ids of messages, of which the system is asked for many at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes] = []
+
+    def draw(self, count: int) -> list[bytes]:
+        """Give ids that were never given before."""
+        while len(self._ready) < count:
+            random = os.urandom(_IDS_AT_A_TIME * MESSAGE_ID_BYTES)
+            self._ready += [
+                random[at : at + MESSAGE_ID_BYTES]
+                for at in range(0, len(random), MESSAGE_ID_BYTES)
+            ]
+        drawn = self._ready[:count]
+        del self._ready[:count]
+        return drawn
+
+
 Tell = Callable[[Sequence[ReceivedMessage]], "Deferred[None] | None"]
 """Is told what was kept.  Its Deferred holds back the answer to the sender."""
 
@@ -85,6 +108,7 @@ class Messages:
         self._announcer = announcer
         self._seconds = seconds
         self._tell = tell
+        self._ids = _RandomIds()
 
     def post(
         self, sender: Avatar, posts: Sequence[Post], seen: Sequence[ReplayRecord] = ()
@@ -101,14 +125,10 @@ class Messages:
             Fires when all of them are durable, or have reached the anonymous
             session that they are for.
         """
-        random = os.urandom(MESSAGE_ID_BYTES * len(posts))
         group = Group(
             sender.name if sender.standing is Standing.USER else ANONYMOUS,
             int(self._seconds() * 1000),
-            [
-                random[at : at + MESSAGE_ID_BYTES]
-                for at in range(0, len(random), MESSAGE_ID_BYTES)
-            ],
+            self._ids.draw(len(posts)),
             posts,
             seen,
         )
