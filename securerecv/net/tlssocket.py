@@ -9,8 +9,8 @@ stops reading loses nothing, and finds the rest by asking the socket.
 import fcntl
 import socket
 import struct
-import sys
 import termios
+from array import array
 from contextlib import suppress
 
 from OpenSSL import SSL
@@ -63,7 +63,7 @@ class TlsSocket:
         self.connection = connection
         self.socket = sock
         self._number = sock.fileno()
-        self._counted = bytearray(4)
+        self._counted = array("i", [0])
 
     def shake_hands(self) -> bool:
         """Go on with the handshake; True when it is finished."""
@@ -162,7 +162,7 @@ class TlsSocket:
     def _count_waiting(self) -> int:
         """Tell how many bytes the socket has; cheaper than to try in vain."""
         fcntl.ioctl(self._number, termios.FIONREAD, self._counted)
-        return int.from_bytes(self._counted, sys.byteorder)
+        return self._counted[0]
 
     def _break(self, error: SSL.Error) -> None:
         if isinstance(error, SSL.SysCallError):
