@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 from attrs import evolve
@@ -186,6 +187,32 @@ class SealedTests(TestCase):
         self.fire(datagram)
         self.fire(sender.seal(b"SAY alice twice\n", time.time()))
         self.assertEqual(await self.box(2), ["anon once", "anon twice"])
+
+    async def test_stopped_while_committing(self) -> None:
+        """What comes while a commit takes long is kept, though the server stops."""
+        store = self.receiver.office.store
+        stopping = threading.Event()
+        self.addCleanup(stopping.set)
+        stop = store.stop
+
+        def wait() -> None:
+            stopping.wait()
+
+        def stop_and_release() -> None:
+            stopping.set()
+            stop()
+
+        store._writer.submit(wait)
+        self.patch(store, "stop", stop_and_release)
+        self.fire(self.sender().seal(b"SAY alice first", time.time()))
+        while not store._committing or store._waiting:
+            await pause(0.01)
+        self.fire(self.sender().seal(b"SAY alice second", time.time()))
+        while not store._waiting:
+            await pause(0.01)
+        await self.receiver.stopService()
+        self.start(self.settings)
+        self.assertEqual(await self.box(2), ["anon first", "anon second"])
 
     async def test_together(self) -> None:
         """What comes in one batch is taken one by one, and all of it remembered."""

@@ -242,6 +242,31 @@ class StoreTests(VaultTests):
         again = self.open_store()
         self.assert_box(again, self.alice, [b"2", b"3", b"4", b"5", b"6"])
 
+    def test_stopped_while_gathering(self) -> None:
+        """What waits for a commit, behind one or for its own, is in it at the stop."""
+        store = Store(self.open_engine(), NAME_KEY, 5, self.reactor)
+        store.start()
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def wait() -> None:
+            released.wait()
+
+        store._writer.submit(wait)
+        first = store.keep(numbered("alice", [1]))
+        turned: Deferred[None] = Deferred()
+        self.reactor.callFromThread(turned.callback, None)
+        self.reactor.wait(turned)
+        second = store.keep(numbered("alice", [2]))
+        store.flush()
+        third = store.keep(numbered("alice", [3]))
+        store.flush()
+        released.set()
+        store.stop()
+        for kept in (first, second, third):
+            self.assertEqual(self.reactor.wait(kept), {})
+        self.assert_box(self.open_store(), self.alice, [b"1", b"2", b"3"])
+
     def test_damaged_message(self) -> None:
         """A damaged message is an error of its box and of no other."""
         store = self.open_store()

@@ -172,6 +172,7 @@ class Office:
             yield self._clamd.stop()
         yield deferToThread(self.files.stop)
         yield deferToThread(self._hashing.stop)
+        self.store.flush()
         yield deferToThread(self.store.stop)
 
     def _announce_file(self, to: str, record: FileRecord) -> None:

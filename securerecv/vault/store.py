@@ -84,8 +84,18 @@ class Store:
         self._writer.start()
         self._readers.start()
 
+    def flush(self) -> None:
+        """Begin to commit all that waits; in the reactor's thread, before `stop`."""
+        groups, self._waiting = self._waiting, []
+        if groups:
+            self._writer.submit(partial(self._commit, groups))
+
     def stop(self) -> None:
-        """Finish all commits, settle, and close.  Waits for the disk."""
+        """
+        Finish all commits that were begun, settle, and close.
+
+        Waits for the disk; in any thread.
+        """
         self._writer.submit(self._arrivals.idle)
         self._writer.stop()
         self._readers.stop()
@@ -124,9 +134,8 @@ class Store:
         # One more may be the next of a sender who is alone.
         if turns and len(self._waiting) > before + 1:
             self._gather(turns - 1)
-            return
-        groups, self._waiting = self._waiting, []
-        self._writer.submit(partial(self._commit, groups))
+        else:
+            self.flush()
 
     def _committed(
         self, groups: Sequence[_Waiting], results: Sequence[Refusals | Failure]
