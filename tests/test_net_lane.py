@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from securerecv.client.incoming import Incoming
 from securerecv.client.lanes import ClientLanes
 from securerecv.client.outgoing import Outgoing, ignore
+from securerecv.errors import MisuseError
 from securerecv.limits import (
     LANE_WINDOW_BYTES,
     LEAST_LANE_WINDOW_BYTES,
@@ -358,6 +359,26 @@ class WindowTests(Case):
         self.assertEqual(len(windows), MAX_LANES)
         self.assertEqual(sum(windows), MAX_LANE_BYTES)
         self.assertEqual(min(windows), LEAST_LANE_WINDOW_BYTES)
+
+    def test_not_begun(self) -> None:
+        """A lane that could not be begun takes nothing away from others."""
+
+        def fail(_: bytes) -> bytes:
+            raise MisuseError
+
+        download = MemoryDownload(self.files, self.number, 1 << 30, "", "x", b"")
+        for _ in range(MAX_LANES_PER_ADDRESS):
+            self.assertRaises(
+                MisuseError,
+                self.lanes.send,
+                download,
+                0,
+                fail,
+                "here",
+                PEER,
+                over=lambda: None,
+            )
+        self.assertEqual(self.window(self.begin("here")), LANE_WINDOW_BYTES)
 
     def test_given_back(self) -> None:
         """What a lane had, the next one has when it is over."""

@@ -127,7 +127,7 @@ class Lanes:
         Raises:
             PeerError: ``busy``; there are too many.
         """
-        place = self._take_place(host, upload.size - upload.offset)
+        place = self._find_place(host, upload.size - upload.offset)
         end = LaneReceiver(
             place.lane_id,
             derive(secret_of(place.lane_id)),
@@ -139,7 +139,7 @@ class Lanes:
             place.window_bytes,
         )
         self._begin(
-            place.lane_id,
+            place,
             ReceivingLane(
                 end,
                 self._clock,
@@ -170,7 +170,7 @@ class Lanes:
         Raises:
             PeerError: ``busy``; there are too many.
         """
-        place = self._take_place(host, download.size - offset)
+        place = self._find_place(host, download.size - offset)
         end = LaneSender(
             place.lane_id,
             derive(secret_of(place.lane_id)),
@@ -182,7 +182,7 @@ class Lanes:
             place.window_bytes,
         )
         self._begin(
-            place.lane_id,
+            place,
             SendingLane(
                 end,
                 self._clock,
@@ -194,23 +194,23 @@ class Lanes:
         )
         return place.lane_id
 
-    def _take_place(self, host: str, size: int) -> _Place:
+    def _find_place(self, host: str, size: int) -> _Place:
         """Find room for a lane that is to carry so many bytes."""
         if len(self._lanes) >= MAX_LANES or self._counts[host] >= MAX_LANES_PER_ADDRESS:
             words = "too many files are under way; try again in a while"
             raise PeerError(ErrorCode.BUSY, words)
-        self._counts[host] += 1
         lane_id = self._random_bytes(LANE_ID_BYTES)
         while lane_id in self._lanes:
             lane_id = self._random_bytes(LANE_ID_BYTES)
         more = max(0, min(size, LANE_WINDOW_BYTES) - LEAST_LANE_WINDOW_BYTES)
         memory = self._memory.share_of(host)
         more = min(more, memory.left)
-        memory.take(more)
         return _Place(lane_id, host, memory, LEAST_LANE_WINDOW_BYTES + more)
 
-    def _begin(self, lane_id: bytes, lane: Lane) -> None:
-        self._lanes[lane_id] = lane
+    def _begin(self, place: _Place, lane: Lane) -> None:
+        self._lanes[place.lane_id] = lane
+        self._counts[place.host] += 1
+        place.memory.take(place.window_bytes - LEAST_LANE_WINDOW_BYTES)
         # The peer learns of the lane first.
         self._clock.callLater(0, lane.proceed)
 
