@@ -29,6 +29,7 @@ from securerecv.wire.lanekeys import derive
 from securerecv.wire.lanepackets import IDLE_TIMEOUT_S
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
+from securerecv.wire.reassembly import CHUNK_BYTES
 from securerecv.wire.replies import NotUnderstoodError
 from tests.lanekit import ACK, CLOSE, DATA, LANE_ID, PROBE, SECRET, Direction, ack_text
 from tests.memoryfiles import MemoryDownload, MemoryFiles, MemoryUpload
@@ -357,7 +358,9 @@ class WindowTests(Case):
             self.assertEqual(self.window(mine[0]), LANE_WINDOW_BYTES)
             self.assertEqual(self.window(mine[1]), LANE_WINDOW_BYTES)
         self.assertEqual(len(windows), MAX_LANES)
-        self.assertEqual(sum(windows), MAX_LANE_BYTES)
+        # A window may begin amid a chunk, which is held as a whole.
+        held = [window + CHUNK_BYTES for window in windows]
+        self.assertEqual(sum(held), MAX_LANE_BYTES)
         self.assertEqual(min(windows), LEAST_LANE_WINDOW_BYTES)
 
     def test_not_begun(self) -> None:
@@ -387,6 +390,14 @@ class WindowTests(Case):
             self.assertEqual(self.window(first), LANE_WINDOW_BYTES)
             for lane_id in (first, *others):
                 self.lanes.cut_off(lane_id)
+
+    def test_whole_chunks(self) -> None:
+        """What is left over by a short file does not make a window end amid a chunk."""
+        self.begin("here", LEAST_LANE_WINDOW_BYTES + 1000)
+        windows = [self.window(self.receive("here")) for _ in range(6)]
+        self.assertLess(LEAST_LANE_WINDOW_BYTES, windows[3])
+        self.assertLess(windows[3], LANE_WINDOW_BYTES)
+        self.assertEqual([window % CHUNK_BYTES for window in windows], [0] * 6)
 
     def test_short_file(self) -> None:
         """A short file takes nothing away from others."""

@@ -101,6 +101,14 @@ class ReassemblyTests(SynchronousTestCase):
         self.assertEqual(held(file), 0)
         self.assertTrue(file.is_complete)
 
+    def test_most_memory(self) -> None:
+        """A window amid chunks takes one chunk more than it is long."""
+        file = Reassembly(0, 1000, 64, 16)
+        file.put(0, memoryview(CONTENT)[:64])
+        file.consume(len(file.readable()[:8]))
+        file.put(64, memoryview(CONTENT)[64 : file.limit])
+        self.assertEqual(held(file), 64 + 16)
+
 
 def held(file: Reassembly) -> int:
     """Tell how many bytes of memory the window takes."""

@@ -30,6 +30,7 @@ from securerecv.wire.lanekeys import LANE_ID_BYTES, derive
 from securerecv.wire.lanepackets import LANE_ID, LaneDrop
 from securerecv.wire.lanereceiver import LaneReceiver
 from securerecv.wire.lanesender import LaneSender
+from securerecv.wire.reassembly import CHUNK_BYTES
 
 
 @frozen
@@ -68,8 +69,9 @@ class Lanes:
         self._random_bytes = random_bytes
         self._lanes: dict[bytes, Lane] = {}
         self._counts: Counter[str] = Counter()
-        # What there is beyond the least of each.
-        self._memory = Budget(MAX_LANE_BYTES - MAX_LANES * LEAST_LANE_WINDOW_BYTES)
+        # What there is beyond the least of each, and the chunk that it begins in.
+        least = LEAST_LANE_WINDOW_BYTES + CHUNK_BYTES
+        self._memory = Budget(MAX_LANE_BYTES - MAX_LANES * least)
 
     def received(self, datagrams: Sequence[bytes], address: Address) -> list[LaneDrop]:
         """Take packets that came together; say why nothing came of some."""
@@ -204,7 +206,7 @@ class Lanes:
             lane_id = self._random_bytes(LANE_ID_BYTES)
         more = max(0, min(size, LANE_WINDOW_BYTES) - LEAST_LANE_WINDOW_BYTES)
         memory = self._memory.share_of(host)
-        more = min(more, memory.left)
+        more = min(more, memory.left - memory.left % CHUNK_BYTES)
         return _Place(lane_id, host, memory, LEAST_LANE_WINDOW_BYTES + more)
 
     def _begin(self, place: _Place, lane: Lane) -> None:
