@@ -29,9 +29,6 @@ MIN_BEHIND_BYTES = 1024
 _ENCRYPTED = 0x1
 _FLAGS_IN_HEADER = 6
 _FLAGS_IN_DIRECTORY = 8
-_SIZE_IN_HEADER = 22
-_SIZE_IN_DIRECTORY = 24
-_LARGEST_MEMBER_BYTES = 0x7FFFFF00
 _PIECE_BYTES = 1 << 20
 
 
@@ -50,22 +47,6 @@ def encrypted() -> bytes:
     content = bytearray(_zip(bytes(64)))
     content[_FLAGS_IN_HEADER] |= _ENCRYPTED
     content[content.index(b"PK\1\2") + _FLAGS_IN_DIRECTORY] |= _ENCRYPTED
-    return bytes(content)
-
-
-@cache
-def large_member(says: int = _LARGEST_MEMBER_BYTES) -> bytes:
-    """
-    Make an archive that says it holds a large file; it is the EICAR test string.
-
-    Args:
-        says: how large, bytes; 4,294,967,295 at most.
-    """
-    content = bytearray(_zip(EICAR, zipfile.ZIP_DEFLATED))
-    size = says.to_bytes(4, "little")
-    content[_SIZE_IN_HEADER : _SIZE_IN_HEADER + 4] = size
-    at = content.index(b"PK\1\2") + _SIZE_IN_DIRECTORY
-    content[at : at + 4] = size
     return bytes(content)
 
 
@@ -157,8 +138,8 @@ def finds_behind(client: Client, size: int) -> bool:
         return judge(client.scan(descriptor, size)).kind is VerdictKind.INFECTED
 
 
-def _zip(content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+def _zip(content: bytes) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a", content)
     return file.getvalue()
