@@ -17,13 +17,13 @@ from unittest import SkipTest
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from securerecv.interfaces import Scanner, VerdictKind
 from securerecv.limits import MAX_SCANNED_BYTES
 from securerecv.scanning import choice, home, process, proofs, scanner
 from securerecv.scanning.home import Home, most_unpacked
-from securerecv.scanning.process import remembered_home
+from securerecv.scanning.process import forget_home, remembered_home
 from securerecv.scanning.proofs import EICAR
 from securerecv.scanning.scanner import ClamdScanner
 from securerecv.settings import Settings
@@ -213,6 +213,26 @@ def lone_member(packed: int) -> bytes:
     sizes = (packed, 0xFFFFFF00)
     header = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, 1, *sizes, 1, 0)
     return os.urandom(5000) + header + b"x" + os.urandom(50_000)
+
+
+class PointerTests(SynchronousTestCase):
+    """What the data folder remembers of a clamd, after the server was killed."""
+
+    def test_cut_short(self) -> None:
+        """Where a full disk or a power cut left less of it, nothing is deleted."""
+        data, other = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
+        data.mkdir()
+        (other / "sub").mkdir(parents=True)
+        before = Path.cwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(other)
+        for left in ("", ".", "/", str(other), f"{other}/", f"{other}/sub"):
+            (data / "clamd-folder").write_text(left)
+            self.assertIsNone(remembered_home(data), left)
+        (data / "clamd-folder").write_text("")
+        forget_home(data)
+        self.assertEqual(list(data.iterdir()), [])
+        self.assertEqual(list(other.iterdir()), [other / "sub"])
 
 
 class OwnTests(ScannerTestCase):

@@ -185,6 +185,11 @@ def make_home(signatures: Path, max_file: int) -> Home:
     return home
 
 
+def is_home(folder: Path) -> bool:
+    """Tell whether something is a folder that `make_home` has made."""
+    return folder.name.startswith(_PREFIX) and folder.is_dir()
+
+
 def most_unpacked(max_file: int) -> int:
     """Give how many bytes clamd looks at, and unpacks, for one file."""
     return max(_MIN_UNPACKED_BYTES, _UNPACKED_PER_BYTE * max_file)

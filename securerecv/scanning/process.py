@@ -17,6 +17,7 @@ from securerecv.errors import ScannerError
 from securerecv.scanning.home import (
     Home,
     fingerprint,
+    is_home,
     lack_of_signatures,
     make_home,
     most_unpacked,
@@ -291,7 +292,9 @@ def remembered_home(data: Path) -> Home | None:
         folder = Path((data / _POINTER).read_text(encoding="utf-8"))
     except OSError:
         return None
-    return Home(folder) if folder.is_dir() else None
+    # A full disk or a power cut may have left less of the name, or none of it: a path
+    # that is then another folder's, and must not be deleted.
+    return Home(folder) if is_home(folder) else None
 
 
 def forget_home(data: Path) -> None:
