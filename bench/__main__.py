@@ -154,7 +154,11 @@ def main() -> int:
     console = Console()
     try:
         results = run(arguments, console)
-    except (servers.ServerError, OperatorError, OSError) as error:
+    except servers.ServerError as error:
+        said = [line for log in error.logs for line in log]
+        print(f"bench: {error}", *said, sep="\n", file=sys.stderr)
+        return 1
+    except (OperatorError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if arguments.json is not None:

@@ -15,10 +15,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
-from pathlib import Path
 
 from bench.dialects import BODY_BYTES
 from bench.meter import Meter
+from bench.proc import udp_socket
 from bench.tls import BenchError
 from securerecv.net import sockopts
 from securerecv.wire.sealing import SealedSender
@@ -61,20 +61,6 @@ def metrics() -> list[bytes]:
     ]
 
 
-def socket_state(port: int) -> tuple[int, int]:
-    """
-    Return the bytes that wait on a UDP port, and how many datagrams it has dropped.
-
-    Raises:
-        BenchError: nobody has that port.
-    """
-    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[1].partition(":")[2], 16) == port:
-            return int(fields[4].partition(":")[2], 16), int(fields[-1])
-    raise BenchError(f"nobody has UDP port {port}")
-
-
 class Blast:
     """
     Datagrams on their way to one port of 127.0.0.1.
@@ -82,6 +68,9 @@ class Blast:
     Args:
         port: there.
         batched: the kernel is given AT_ONCE of equal length at once, and cuts them.
+
+    Raises:
+        BenchError: nobody has that port.
     """
 
     def __init__(self, port: int, *, batched: bool) -> None:
@@ -90,7 +79,7 @@ class Blast:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._socket.connect(("127.0.0.1", port))
-        self._drops_before = socket_state(port)[1]
+        self._drops_before = self._look()[1]
 
     def send(self, datagrams: Iterable[bytes], rate: float, seconds: float) -> int:
         """
@@ -120,16 +109,22 @@ class Blast:
         Wait until the receiver has read all; return how many found no room.
 
         Raises:
-            BenchError: it does not read.
+            BenchError: it does not read, or has ended.
         """
         give_up_at = time.monotonic() + PATIENCE_S
         while True:
-            waiting, drops = socket_state(self._port)
+            waiting, drops = self._look()
             if not waiting:
                 return drops - self._drops_before
             if time.monotonic() > give_up_at:
                 raise BenchError("what was sent is not read")
             time.sleep(POLL_S)
+
+    def _look(self) -> tuple[int, int]:
+        found = udp_socket(self._port)
+        if found is None:
+            raise BenchError(f"nobody has UDP port {self._port}")
+        return found
 
 
 def run(given: argparse.Namespace) -> dict[str, float | int | str]:

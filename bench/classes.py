@@ -8,7 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import datagrams, files, lane, memory, messages, servers, unanswered
+from bench import (
+    collectors,
+    datagrams,
+    files,
+    lane,
+    memory,
+    messages,
+    servers,
+    unanswered,
+)
 from bench.filetables import (
     PATH_NOTES,
     TCP_NOTES,
@@ -105,7 +114,8 @@ def bench_sealed(bench: Bench) -> object:
         openings = servers.run_json("bench.openings", {"runs": bench.runs})
     bench.show(openings_sheet(fresh, openings))
     with bench.console.status("sealed: no answer wanted"):
-        outcomes = list(unanswered.run(bench.folder, bench.runs, bench.seconds))
+        programs = collectors.all_of_them(bench.folder)
+        outcomes = list(unanswered.run(programs, bench.runs, bench.seconds))
     bench.show(unanswered.sheet(outcomes))
     return {
         "one_enc": [result.as_json() for result in results],

@@ -9,41 +9,36 @@ among them.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import servers
 from bench.boxes import make_boxes
-from bench.peers import free_port, listening
-from bench.servers import Server, ServerError, found
+from bench.peers import free_port, home_of, listening
+from bench.servers import NotStartedError, Server, ServerError, installed
 from securerecv.net import counters
 
 _RSYSLOG = """\
 global(workDirectory="{home}")
-module(load="imtcp")
-input(type="imtcp" port="{port}" address="127.0.0.1")
 module(load="imudp" timeRequery="2")
 input(type="imudp" port="{port}" address="127.0.0.1" ruleset="f" rcvbufSize="4m")
 ruleset(name="f" queue.type="fixedArray" queue.size="250000") {{
     action(type="omfile" file="{home}/taken" asyncWriting="off")
 }}
 """
-"""TCP is there to see when it has started."""
-
 _CARBON = """\
 [cache]
 LOCAL_DATA_DIR = {home}/
-LINE_RECEIVER_INTERFACE = 127.0.0.1
-LINE_RECEIVER_PORT = {port}
+LINE_RECEIVER_PORT = 0
+PICKLE_RECEIVER_PORT = 0
 ENABLE_UDP_LISTENER = True
 UDP_RECEIVER_INTERFACE = 127.0.0.1
 UDP_RECEIVER_PORT = {port}
-PICKLE_RECEIVER_INTERFACE = 127.0.0.1
-PICKLE_RECEIVER_PORT = {others[0]}
 CACHE_QUERY_INTERFACE = 127.0.0.1
-CACHE_QUERY_PORT = {others[1]}
+CACHE_QUERY_PORT = {query_port}
 MAX_CACHE_SIZE = inf
 MAX_UPDATES_PER_SECOND = 1
 MAX_CREATES_PER_MINUTE = 1
@@ -67,16 +62,23 @@ class Collector:
 
     Attributes:
         name: for the table.
-        options: of the load, `bench.blast`.
-        start: starts it; None where it is not installed.
+        start: starts it.
+        options: of the load, `bench.blast`, beside the server's.
         taken: counts what it took, when it has ended; None if it cannot say: then
             it is what its socket had room for.
+        is_ours: it is none of those without which the others go on.
     """
 
     name: str
-    options: Mapping[str, object]
-    start: Callable[[], AbstractContextManager[Server]] | None
+    start: Callable[[], AbstractContextManager[Server]]
+    options: Mapping[str, object] = field(default_factory=dict)
     taken: Callable[[], int] | None = None
+    is_ours: bool = False
+
+
+def all_of_them(folder: Path) -> list[Collector]:
+    """Return ours, and then the others; what they keep goes into the folder."""
+    return [*ours(folder), rsyslog(folder), carbon(folder)]
 
 
 def ours(folder: Path) -> list[Collector]:
@@ -96,9 +98,10 @@ def ours(folder: Path) -> list[Collector]:
     return [
         Collector(
             name,
-            options | {"batched": batched},
             lambda: servers.securerecv(data, "--scanner", "none"),
+            options | {"batched": batched},
             taken,
+            is_ours=True,
         )
         for name, batched in (("ours", False), ("ours, in batches", True))
     ]
@@ -106,59 +109,50 @@ def ours(folder: Path) -> list[Collector]:
 
 def rsyslog(folder: Path) -> Collector:
     """Return rsyslog, which writes lines to a file; taken is what stands there."""
-    program = found("rsyslogd")
-    home = folder / "rsyslog"
-    home.mkdir(exist_ok=True)
+    home = home_of(folder, "rsyslog")
     lines = home / "taken"
 
     @contextmanager
     def start() -> Iterator[Server]:
+        program = installed("rsyslogd")
         lines.unlink(missing_ok=True)
-        port = free_port()
+        port = free_port(socket.SOCK_DGRAM)
         configuration = home / "rsyslog.conf"
         configuration.write_text(_RSYSLOG.format(home=home, port=port))
-        command = [
-            str(program),
-            "-n",
-            "-f",
-            str(configuration),
-            "-i",
-            str(home / "pid"),
-        ]
-        with listening(command, home, port) as server:
-            yield Server(server.name, server.pid, {"udp": port})
+        command = [program, "-n", "-f", str(configuration), "-i", str(home / "pid")]
+        dialect = {"dialect": "syslog"}
+        with listening("rsyslog", command, home, {"udp": port}, dialect) as server:
+            yield server
 
     def taken() -> int:
         with lines.open("rb") as file:
             return sum(1 for _ in file)
 
-    name = "rsyslog"
-    options = {"dialect": "syslog"}
-    return Collector(name, options, start if program else None, taken)
+    return Collector("rsyslog", start, taken=taken)
 
 
 def carbon(folder: Path) -> Collector:
     """Return Graphite's carbon-cache, which keeps metrics in memory."""
-    program = found("carbon-cache.py")
-    home = folder / "carbon"
-    home.mkdir(exist_ok=True)
+    home = home_of(folder, "carbon")
 
     @contextmanager
     def start() -> Iterator[Server]:
-        port = free_port()
+        program = installed("carbon-cache.py")
+        port = free_port(socket.SOCK_DGRAM)
         configuration = home / "carbon.conf"
-        others = free_port(), free_port()
-        configuration.write_text(_CARBON.format(home=home, port=port, others=others))
+        configuration.write_text(
+            _CARBON.format(home=home, port=port, query_port=free_port())
+        )
         schemas = home / "storage-schemas.conf"
         schemas.write_text("[all]\npattern = .*\nretentions = 60s:1h\n")
-        command = [_python_of(Path(str(program))), "-c", _RUN_CARBON, "--nodaemon"]
+        command = [_python_of(Path(program)), "-c", _RUN_CARBON, "--nodaemon"]
         command += ["--config", str(configuration), "--logdir", str(home)]
         command += ["--pidfile", str(home / "pid"), "start"]
-        with listening(command, home, port) as server:
-            yield Server("carbon-cache", server.pid, {"udp": port})
+        dialect = {"dialect": "metrics"}
+        with listening("carbon", command, home, {"udp": port}, dialect) as server:
+            yield server
 
-    name = "carbon-cache"
-    return Collector(name, {"dialect": "metrics"}, start if program else None)
+    return Collector("carbon-cache", start)
 
 
 def _python_of(script: Path) -> str:
@@ -166,10 +160,10 @@ def _python_of(script: Path) -> str:
     Return the interpreter that a script names in its first line.
 
     Raises:
-        ServerError: it names none.
+        NotStartedError: it names none.
     """
     with script.open() as file:
         match = re.fullmatch(r"#!\s*(\S+)\s*", file.readline())
     if match is None:
-        raise ServerError(f"{script} does not say what runs it")
+        raise NotStartedError(f"{script} does not say what runs it")
     return match.group(1)

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import sys
+from pathlib import Path
 
 from bench.fileways import WAYS
 from bench.meter import Meter
@@ -49,7 +50,8 @@ def main() -> int:
     parser.add_argument("--server-pid", type=int, required=True)
     parser.add_argument("--bytes", type=int, required=True)
     parser.add_argument("--longest", type=int, help="bytes of a datagram")
-    parser.add_argument("--command", help="of a program that sends FILE")
+    parser.add_argument("--command", help="of a program that sends {file} to {port}")
+    parser.add_argument("--kept", type=Path, help="where the file is then")
     try:
         print(json.dumps(measure(parser.parse_args())), flush=True)
     except (BenchError, OSError) as error:

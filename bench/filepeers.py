@@ -10,14 +10,14 @@ import getpass
 import os
 import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from bench.peers import certificate, free_port, listening
-from bench.servers import POLL_S, START_TIMEOUT_S, Server, ServerError, found, process
+from bench.peers import certificate, free_port, home_of, listening
+from bench.proc import children
+from bench.servers import NotStartedError, Server, installed
 from bench.tls import CIPHER
 
 _NGINX = """\
@@ -64,34 +64,24 @@ _UFTP_BUFFER_BYTES = 4 * 1024 * 1024
 _UFTP_BLOCK_BYTES = 1300
 
 
-@dataclass(frozen=True)
-class Receiver:
+def _sent_by(command: Sequence[str], kept: Path) -> dict[str, object]:
     """
-    A server, and the command that sends it a file.
+    Return the load's options for what has a program that sends to it.
 
-    Attributes:
-        server: running.
-        command: words with spaces between; FILE stands for the file.
+    Args:
+        command: of that; ``{file}`` and ``{port}`` stand for the file and the
+            server's port.
+        kept: where the file is then.
     """
-
-    server: Server
-    command: str
-
-
-def _home(folder: Path, name: str) -> Path:
-    home = folder / name
-    (home / "in").mkdir(parents=True)
-    return home
+    return {"way": "program", "command": " ".join(command), "kept": kept}
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Server | None]:
+def nginx(folder: Path) -> Iterator[Server]:
     """Run nginx, which takes files by PUT over HTTPS."""
-    program = found("nginx")
-    if program is None:
-        yield None
-        return
-    home = _home(folder, "nginx")
+    program = installed("nginx")
+    home = home_of(folder, "nginx")
+    (home / "in").mkdir()
     cert, key = certificate(home)
     port = free_port()
     configuration = home / "nginx.conf"
@@ -108,39 +98,28 @@ def nginx(folder: Path) -> Iterator[Server | None]:
     )
     command = [program, "-p", str(home), "-c", str(configuration)]
     command += ["-e", str(home / "error.log")]
-    with listening(command, home, port) as server:
-        yield _first_child(server)
-
-
-def _first_child(server: Server) -> Server:
-    """Return the same server with its worker's process, which does the work."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
-    give_up_at = time.monotonic() + START_TIMEOUT_S
-    while not (pids := children.read_text().split()):
-        if time.monotonic() > give_up_at:
-            raise ServerError(f"{server.name} has no worker")
-        time.sleep(POLL_S)
-    return Server(server.name, int(pids[0]), server.ports)
+    way = {"way": "http"}
+    with listening("nginx", command, home, {"tcp": port}, way) as server:
+        # Its worker is there before it listens, and does the work.
+        yield replace(server, pid=children(server.pid)[0])
 
 
 @contextmanager
-def sshd(folder: Path) -> Iterator[Receiver | None]:
+def sshd(folder: Path) -> Iterator[Server]:
     """Run OpenSSH's server, which takes files from scp."""
-    server_program, scp, keygen = map(found, ("sshd", "scp", "ssh-keygen"))
-    if server_program is None or scp is None or keygen is None:
-        yield None
-        return
-    home = _home(folder, "sshd")
+    program, scp, keygen = map(installed, ("sshd", "scp", "ssh-keygen"))
+    home = home_of(folder, "sshd")
     for name in ("host", "user"):
         command = [keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(home / name)]
-        subprocess.run(command, check=True)
+        if subprocess.run(command, check=False).returncode:
+            raise NotStartedError(f"sshd did not start: {keygen} made no key")
     if not os.geteuid():
         # It gives up its rights into this folder, which an init script makes.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
     configuration = home / "sshd_config"
     configuration.write_text(_SSHD.format(home=home, port=port))
-    words = [scp, "-O", "-q", "-F", "none", "-i", str(home / "user"), "-P", str(port)]
+    words = [scp, "-O", "-q", "-F", "none", "-i", str(home / "user")]
     for option in (
         "Ciphers=aes256-gcm@openssh.com",
         "StrictHostKeyChecking=no",
@@ -149,49 +128,34 @@ def sshd(folder: Path) -> Iterator[Receiver | None]:
         "BatchMode=yes",
     ):
         words += ["-o", option]
-    words += ["FILE", f"{getpass.getuser()}@127.0.0.1:{home}/in/bench.bin"]
-    command = [server_program, "-D", "-e", "-f", str(configuration)]
-    with listening(command, home, port) as server:
-        yield Receiver(server, " ".join(words))
+    kept = home / "kept"
+    words += ["-P", "{port}", "{file}", f"{getpass.getuser()}@127.0.0.1:{kept}"]
+    command = [program, "-D", "-e", "-f", str(configuration)]
+    options = _sent_by(words, kept)
+    with listening("sshd", command, home, {"tcp": port}, options) as server:
+        yield server
 
 
 @contextmanager
-def uftpd(folder: Path) -> Iterator[Server | None]:
-    """Run uftp's server, for `uftp_command`."""
-    program = found("uftpd")
-    if program is None or found("uftp") is None:
-        yield None
-        return
-    home = _home(folder, "uftp")
-    port = free_port(socket.SOCK_DGRAM)
-    command = [program, "-d", "-E", "-q", "-I", "lo", "-p", str(port)]
-    command += ["-B", str(_UFTP_BUFFER_BYTES), "-D", str(home / "in")]
-    command += ["-U", _UFTP_ID, "-K", _UFTP_KEY, "-k", str(home / "key")]
-    with process(command, home, home / "uftpd.log") as running:
-        give_up_at = time.monotonic() + START_TIMEOUT_S
-        while not _is_bound(port):
-            if running.poll() is not None or time.monotonic() > give_up_at:
-                raise ServerError("uftpd did not start")
-            time.sleep(POLL_S)
-        yield Server("uftpd", running.pid, {"udp": port})
-
-
-def _is_bound(port: int) -> bool:
-    """Tell whether somebody listens on a port for UDP, see proc(5)."""
-    return f":{port:04X} " in Path("/proc/net/udp").read_text()
-
-
-def uftp_command(port: int, kbit_per_s: int) -> str:
+def uftpd(folder: Path, kbit_per_s: int) -> Iterator[Server]:
     """
-    Return the command that sends FILE at a fixed rate, encrypted and signed.
+    Run uftp's server; what is sent to it is encrypted and signed.
 
     Args:
-        port: of the server, or of what stands before it.
-        kbit_per_s: the rate; uftp knows no congestion control at it.
+        folder: for what it keeps.
+        kbit_per_s: the rate of sending; uftp knows no congestion control at it.
     """
-    words = [found("uftp") or "uftp", "-M", "127.0.0.1", "-P", "127.0.0.1", "-I", "lo"]
-    words += ["-p", str(port), "-B", str(_UFTP_BUFFER_BYTES)]
-    words += ["-b", str(_UFTP_BLOCK_BYTES), "-Y", "aes256-gcm", "-h", "sha256"]
-    words += ["-e", "ecdh_ecdsa", "-K", "prime256v1", "-H", _UFTP_ID]
-    words += ["-D", "bench.bin", "-R", str(kbit_per_s), "FILE"]
-    return " ".join(words)
+    program, uftp = map(installed, ("uftpd", "uftp"))
+    home = home_of(folder, "uftp")
+    port = free_port(socket.SOCK_DGRAM)
+    command = [program, "-d", "-E", "-q", "-I", "lo", "-p", str(port)]
+    command += ["-B", str(_UFTP_BUFFER_BYTES), "-D", str(home)]
+    command += ["-U", _UFTP_ID, "-K", _UFTP_KEY, "-k", str(home / "key")]
+    words = [uftp, "-M", "127.0.0.1", "-P", "127.0.0.1", "-I", "lo", "-p", "{port}"]
+    words += ["-B", str(_UFTP_BUFFER_BYTES), "-b", str(_UFTP_BLOCK_BYTES)]
+    words += ["-Y", "aes256-gcm", "-h", "sha256", "-e", "ecdh_ecdsa"]
+    words += ["-K", "prime256v1", "-H", _UFTP_ID]
+    words += ["-D", "kept", "-R", str(kbit_per_s), "{file}"]
+    options = _sent_by(words, home / "kept")
+    with listening("uftpd", command, home, {"udp": port}, options) as server:
+        yield server

@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import filepeers, servers
+from bench.absence import Absent
 from bench.boxes import make_boxes
+from bench.peers import enter
+from bench.proc import children
 from bench.turns import Case, Entry, Result, measure
 from securerecv.errors import ScannerError
 from securerecv.scanning.client import UnixClient
@@ -94,10 +97,9 @@ def scanner_of(server: servers.Server) -> str:
     Raises:
         ServerError: it does not answer.
     """
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
     give_up_at = time.monotonic() + servers.START_TIMEOUT_S
     while time.monotonic() < give_up_at:
-        for child in children.read_text().split():
+        for child in children(server.pid):
             # The process that looks after clamd is told where its home is.
             words = Path(f"/proc/{child}/cmdline").read_text()
             if home := re.search(r"/[^\0]*/securerecv-clamd-[^/\0]+", words):
@@ -119,22 +121,16 @@ def over_tcp(house: House) -> Result:
     case = Case(
         f"{LARGE_BYTES >> 20} MiB, TLS",
         "bench.fileload",
-        {"bytes": LARGE_BYTES, "way": "program"},
+        {"bytes": LARGE_BYTES},
         rate="mb_per_s",
     )
     with ExitStack() as stack:
         sink = stack.enter_context(servers.file_sink(house.folder))
-        nginx = stack.enter_context(filepeers.nginx(house.folder))
-        ssh = stack.enter_context(filepeers.sshd(house.folder))
         entries = [
             Entry("ours", house.server, {"way": "tls"}),
             Entry("sink, keeps nothing", sink, {"way": "plain"}),
-            Entry("nginx PUT", nginx, {"way": "http"}),
-            Entry(
-                "scp",
-                ssh.server if ssh else None,
-                {"command": ssh.command if ssh else None},
-            ),
+            enter(stack, "nginx PUT", filepeers.nginx(house.folder)),
+            enter(stack, "scp", filepeers.sshd(house.folder)),
         ]
         return measure(case, entries, house.runs)
 
@@ -147,37 +143,35 @@ def over_udp(house: House) -> Result:
         ServerError: something did not start, or a run failed.
     """
     ours, udp = house.server, house.over_udp
-    with filepeers.uftpd(house.folder / "loopback") as uftp:
-        port = uftp.ports["udp"] if uftp else 0
-        command = filepeers.uftp_command(port, UFTP_KBIT_PER_S)
+    case = Case(
+        f"{LARGE_BYTES >> 20} MiB, UDP",
+        "bench.fileload",
+        {"bytes": LARGE_BYTES},
+        "udp",
+        "mb_per_s",
+    )
+    with ExitStack() as stack:
+        uftpd = filepeers.uftpd(house.folder / "loopback", UFTP_KBIT_PER_S)
         entries = [
             Entry("ours, 1,232 bytes a packet", ours, {**udp, **SHORTEST}),
             Entry("ours, as found", ours, udp),
-            Entry("uftp", uftp, {"way": "program", "command": command}),
+            enter(stack, "uftp", uftpd),
         ]
-        case = Case(
-            f"{LARGE_BYTES >> 20} MiB, UDP",
-            "bench.fileload",
-            {"bytes": LARGE_BYTES},
-            "udp",
-            "mb_per_s",
-        )
         return measure(case, entries, house.runs)
 
 
 @contextmanager
-def path(
-    folder: Path, to: servers.Server | None, options: list[str]
-) -> Iterator[servers.Server | None]:
+def behind_relay(folder: Path, entry: Entry, options: list[str]) -> Iterator[Entry]:
     """Put a relay before a server; its process still counts as the server's."""
-    if to is None:
-        yield None
+    to = entry.server
+    if isinstance(to, Absent):
+        yield entry
         return
     command = [sys.executable, "-m", "bench.lanerelay"]
     command += ["--to", str(to.ports["udp"]), *options]
     log = folder / f"relay-{to.name}.log"
     with servers.running(command, servers.REPOSITORY, log, {"udp"}) as relay:
-        yield servers.Server(to.name, to.pid, relay.ports)
+        yield replace(entry, server=replace(to, ports=relay.ports))
 
 
 def on_path(house: House, mbit: int, loss: float, round_trip_ms: int) -> Result:
@@ -198,16 +192,12 @@ def on_path(house: House, mbit: int, loss: float, round_trip_ms: int) -> Result:
         "mb_per_s",
     )
     with ExitStack() as stack:
-        ours = stack.enter_context(path(house.folder, house.server, options))
-        entries = [Entry("ours", ours, house.over_udp)]
+        entries = [Entry("ours", house.server, house.over_udp)]
         if fast:
-            home = house.folder / f"path-{loss}"
-            server = stack.enter_context(filepeers.uftpd(home))
-            uftp = stack.enter_context(path(house.folder, server, options))
-            port = uftp.ports["udp"] if uftp else 0
-            command = filepeers.uftp_command(port, 1000 * mbit)
-            entries.append(Entry("uftp", uftp, {"way": "program", "command": command}))
-        return measure(case, entries, house.runs)
+            uftpd = filepeers.uftpd(house.folder / f"path-{loss}", 1000 * mbit)
+            entries.append(enter(stack, "uftp", uftpd))
+        relays = [behind_relay(house.folder, entry, options) for entry in entries]
+        return measure(case, list(map(stack.enter_context, relays)), house.runs)
 
 
 def on_paths(house: House) -> Iterator[Result]:
@@ -237,8 +227,7 @@ def to_verdict(house: House) -> Result:
     )
     result = Result(case, {"ours": [], "clamd alone": []})
     for _ in range(house.runs):
-        one = measure(case, [Entry("ours", house.server)], 1)
-        result.runs["ours"] += one.runs["ours"]
+        result.add(measure(case, [Entry("ours", house.server)], 1))
         options = {"socket": house.scanner, "bytes": SCANNED_BYTES}
         result.runs["clamd alone"].append(servers.run_json("bench.scanload", options))
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.sheets import Sheet
-from bench.tables import NOT_INSTALLED, column, how_many, others_busy, ratio, runs_of
+from bench.tables import column, how_many, others_busy, ratio, runs_of
 from bench.turns import Result
 
 TCP_NOTES = (
@@ -50,7 +50,7 @@ def files_sheet(title: str, results: Sequence[Result], notes: Sequence[str]) -> 
         for index, (name, runs) in enumerate(result.runs.items()):
             case = "" if index else result.case.name
             if not runs:
-                sheet.rows.append((case, name, NOT_INSTALLED, "", ""))
+                sheet.rows.append((case, name, result.absent[name].words, "", ""))
                 continue
             sheet.rows.append(
                 (

@@ -18,7 +18,7 @@ from unittest.mock import patch
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 
-from bench.filewatcher import FileWatcher
+from bench.filewatcher import TIMEOUT_S, FileWatcher
 from bench.tls import (
     BenchError,
     ask,
@@ -188,37 +188,59 @@ class Http:
 
 
 class Program:
-    """By a program that is given the file last; `given.command` holds its words."""
+    """
+    By a program, which `given.command` starts; its server puts it at `given.kept`.
+
+    In the command ``{file}`` stands for the file, and ``{port}`` for the server's.
+    """
 
     _SETTLE_S = 0.2
+    _POLL_S = 0.005
+    _PATIENCE_S = 10.0
 
     def __init__(self, given: argparse.Namespace, content: bytes) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-file-")
         self._file = Path(self._folder.name) / NAME
         self._file.write_bytes(content)
-        words = [
-            str(self._file) if word == "FILE" else word
-            for word in given.command.split()
-        ]
-        self._command = words
+        command = given.command.format(file=self._file, port=given.port)
+        self._command = command.split()
+        self._kept: Path = given.kept
+        self._kept.unlink(missing_ok=True)
+        self._bytes = len(content)
 
     def send(self) -> float | None:
         """Run it; what it calls its elapsed time is believed."""
         from_s = time.perf_counter()
-        done = subprocess.run(
-            self._command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-            text=True,
-        )
-        elapsed_s = time.perf_counter() - from_s
+        try:
+            done = subprocess.run(
+                self._command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                text=True,
+                timeout=TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self._command[0]} does not end") from None
         if done.returncode:
             raise BenchError(f"{self._command[0]}: {done.stdout[-500:]}")
+        self._await_whole()
+        elapsed_s = time.perf_counter() - from_s
         # What its server has spent is known when its children have ended.
         time.sleep(self._SETTLE_S)
         said = re.findall(r"elapsed time: ([\d.]+) seconds", done.stdout)
         return float(said[-1]) if said else elapsed_s
+
+    def _await_whole(self) -> None:
+        """Look at what is kept: the last of it may be written when the sender ends."""
+        give_up_at = time.monotonic() + self._PATIENCE_S
+        while (size := self._size_kept()) != self._bytes:
+            if time.monotonic() > give_up_at:
+                raise BenchError(f"of {self._bytes:,} bytes there are {size:,}")
+            time.sleep(self._POLL_S)
+
+    def _size_kept(self) -> int:
+        return self._kept.stat().st_size if self._kept.exists() else 0
 
     def figures(self) -> Mapping[str, float | str]:
         """Clean up."""

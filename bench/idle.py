@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import ssl
 import sys
 import time
-from pathlib import Path
 
 from bench.dialects import DIALECTS, Dialect
+from bench.proc import resident_kib
 from bench.tls import BenchError, client_context, connect_silently, read_some
 
 SETTLE_S = 1.0
-
-
-def resident_kib(pid: int) -> int:
-    """Return what a process has in memory, see proc(5)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[0])
 
 
 def open_one(context: ssl.SSLContext, port: int, dialect: Dialect) -> ssl.SSLSocket:

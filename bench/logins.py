@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 
 from bench import bcryptrate
-from bench.servers import cpu_seconds
+from bench.proc import cpu_seconds
 from bench.tls import (
     ANSWER_TIMEOUT_S,
     MAX_RECORD_BYTES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from bench import peers, servers
@@ -11,6 +11,7 @@ from bench.boxes import make_boxes
 from bench.turns import Case, Entry, Result, measure
 
 CONNECTIONS = 1000
+PEER = "mosquitto"
 
 
 def run(folder: Path, runs: int) -> Result:
@@ -35,20 +36,23 @@ def run(folder: Path, runs: int) -> Result:
     make_boxes(data, 1, 0)
     result = Result(case, {})
     for _ in range(runs):
-        for name, (start, options) in _starts(folder, data).items():
-            with start as server:
-                one = measure(case, [Entry(name, server, options)], 1)
-            result.runs.setdefault(name, []).extend(one.runs[name])
+        for name, starting in _starts(folder, data).items():
+            if name in result.absent:
+                continue
+            with ExitStack() as stack:
+                if name == PEER:
+                    entry = peers.enter(stack, name, starting)
+                else:
+                    entry = Entry(name, stack.enter_context(starting))
+                result.add(measure(case, [entry], 1))
     return result
 
 
 def _starts(
     folder: Path, data: Path
-) -> Mapping[
-    str, tuple[AbstractContextManager[servers.Server | None], Mapping[str, object]]
-]:
+) -> Mapping[str, AbstractContextManager[servers.Server]]:
     return {
-        "ours": (servers.securerecv(data, "--scanner", "none"), {}),
-        "sink, keeps nothing": (servers.sink(folder), {}),
-        "mosquitto": (peers.mosquitto(folder), {"dialect": "mqtt"}),
+        "ours": servers.securerecv(data, "--scanner", "none"),
+        "sink, keeps nothing": servers.sink(folder),
+        PEER: peers.mosquitto(folder),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bench.servers import cpu_seconds, machine_cpu_seconds
+from bench.proc import cpu_seconds, machine_cpu_seconds
 
 
 class Meter:
@@ -28,8 +28,10 @@ class Meter:
         Return what was measured up to now, by the names it has in the JSON line.
 
         Args:
-            messages: how many were answered meanwhile.
+            messages: how many were answered meanwhile. What one has cost is what
+                all have if there was none.
         """
+        shares = max(messages, 1)
         elapsed_s = time.perf_counter() - self._from_s
         own_s = time.process_time() - self._own_from_s
         server_s = cpu_seconds(self._server_pid) - self._server_from_s
@@ -38,9 +40,9 @@ class Meter:
             "messages": messages,
             "elapsed_s": round(elapsed_s, 4),
             "messages_per_s": round(messages / elapsed_s, 1),
-            "server_cpu_us": round(server_s * 1e6 / messages, 2),
+            "server_cpu_us": round(server_s * 1e6 / shares, 2),
             "server_busy": round(server_s / elapsed_s, 3),
-            "generator_cpu_us": round(own_s * 1e6 / messages, 2),
+            "generator_cpu_us": round(own_s * 1e6 / shares, 2),
             "generator_busy": round(own_s / elapsed_s, 3),
             "others_busy": round(max(others_s, 0.0) / elapsed_s, 3),
         }

@@ -2,18 +2,27 @@
 Other programs that receive, where they are installed, set up to be compared with.
 
 Each listens on 127.0.0.1 with TLS 1.3 and keeps what it keeps in a folder of the
-bench, and each ends with it. What is not installed has no server.
+bench, and each ends with it. Without those that are not there, or do not work, the
+others go on.
 """
 
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench.servers import POLL_S, START_TIMEOUT_S, Server, ServerError, found, process
+from bench.absence import absence
+from bench.proc import udp_socket
+from bench.servers import (
+    START_TIMEOUT_S,
+    Server,
+    ServerError,
+    await_start,
+    installed,
+    process,
+)
 from bench.tls import CIPHER
 from bench.turns import Entry
 from securerecv.vault.certificates import self_made_certificate
@@ -56,36 +65,81 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return files
 
 
+def home_of(folder: Path, name: str) -> Path:
+    """Return the folder of one of them, made if it is missing."""
+    home = folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def enter(
+    stack: ExitStack, name: str, starting: AbstractContextManager[Server]
+) -> Entry:
+    """
+    Start one, until the stack ends; return its entry, also if it did not start.
+
+    Args:
+        stack: ends it.
+        name: for the table.
+        starting: yields it when it has started.
+    """
+    try:
+        return Entry(name, stack.enter_context(starting), is_peer=True)
+    except ServerError as error:
+        return Entry(name, absence(error), is_peer=True)
+
+
 @contextmanager
-def listening(command: Sequence[str], folder: Path, port: int) -> Iterator[Server]:
+def listening(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    ports: Mapping[str, int],
+    options: Mapping[str, object],
+) -> Iterator[Server]:
     """
     Run a server that says nothing of its port.
 
+    Args:
+        name: of the program.
+        command: what to start.
+        folder: its working directory, which also takes its log.
+        ports: the one that it shall listen on, by transport.
+        options: of the load.
+
     Raises:
-        ServerError: it ended, or does not listen after START_TIMEOUT_S.
+        NotStartedError: it ended, or does not listen after START_TIMEOUT_S.
+        ServerError: the block raised one.
     """
-    name = Path(command[0]).name
+
+    def listens() -> bool | None:
+        return all(_LISTENS[kind](port) for kind, port in ports.items()) or None
+
     with process(command, folder, folder / f"{name}.log") as running:
-        give_up_at = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), START_TIMEOUT_S).close()
-                break
-            except ConnectionRefusedError:
-                if running.poll() is not None or time.monotonic() > give_up_at:
-                    raise ServerError(f"{name} did not start") from None
-                time.sleep(POLL_S)
-        yield Server(name, running.pid, {"tcp": port})
+        await_start(name, running, listens)
+        yield Server(name, running.pid, ports, options)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), START_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_bound(port: int) -> bool:
+    return udp_socket(port) is not None
+
+
+_LISTENS = {"tcp": _accepts, "udp": _is_bound}
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[Server | None]:
+def redis(folder: Path) -> Iterator[Server]:
     """Run redis, which answers when what it was told is on disk."""
-    program = found("redis-server")
-    if program is None:
-        yield None
-        return
-    home = _home(folder, "redis")
+    program = installed("redis-server")
+    home = home_of(folder, "redis")
     cert, key = certificate(home)
     port = free_port()
     options = {
@@ -105,25 +159,26 @@ def redis(folder: Path) -> Iterator[Server | None]:
         "save": "",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    with listening([program, *map(str, words)], home, port) as server:
+    command = [program, *map(str, words)]
+    dialect = {"dialect": "redis"}
+    with listening("redis", command, home, {"tcp": port}, dialect) as server:
         yield server
 
 
 @contextmanager
-def mosquitto(folder: Path) -> Iterator[Server | None]:
+def mosquitto(folder: Path) -> Iterator[Server]:
     """Run mosquitto, which answers when it has something in memory."""
-    program = found("mosquitto")
-    if program is None:
-        yield None
-        return
-    home = _home(folder, "mosquitto")
+    program = installed("mosquitto")
+    home = home_of(folder, "mosquitto")
     cert, key = certificate(home)
     port = free_port()
     configuration = home / "mosquitto.conf"
     configuration.write_text(
         _MOSQUITTO.format(port=port, certificate=cert, key=key, folder=home)
     )
-    with listening([program, "-c", str(configuration)], home, port) as server:
+    command = [program, "-c", str(configuration)]
+    dialect = {"dialect": "mqtt"}
+    with listening("mosquitto", command, home, {"tcp": port}, dialect) as server:
         yield server
 
 
@@ -132,20 +187,6 @@ def message_servers(folder: Path) -> Iterator[list[Entry]]:
     """Run all that take messages."""
     with ExitStack() as stack:
         yield [
-            Entry(
-                "redis XADD, fsync always",
-                stack.enter_context(redis(folder)),
-                {"dialect": "redis"},
-            ),
-            Entry(
-                "mosquitto QoS 1, in memory",
-                stack.enter_context(mosquitto(folder)),
-                {"dialect": "mqtt"},
-            ),
+            enter(stack, "redis XADD, fsync always", redis(folder)),
+            enter(stack, "mosquitto QoS 1, in memory", mosquitto(folder)),
         ]
-
-
-def _home(folder: Path, name: str) -> Path:
-    home = folder / name
-    home.mkdir(exist_ok=True)
-    return home

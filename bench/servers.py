@@ -1,4 +1,4 @@
-"""Child processes: starts and ends servers, counts their CPU time, runs loads."""
+"""Child processes: starts and ends servers, runs loads."""
 
 from __future__ import annotations
 
@@ -9,57 +9,67 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
 LOG_TAIL_LINES = 20
-CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ADMIN_FOLDERS = "/usr/sbin:/usr/local/sbin"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+ReadyT = TypeVar("ReadyT")
+
 
 class ServerError(Exception):
-    """A server or a load process failed, with the end of what it said."""
+    """
+    A server or a load process failed.
+
+    Attributes:
+        logs: the ends of what the servers concerned have said, lines each.
+        words: for a table.
+    """
+
+    words = "failed"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.logs: list[list[str]] = []
+
+
+class NotInstalledError(ServerError):
+    """A program is not there."""
+
+    words = "not installed"
+
+
+class NotStartedError(ServerError):
+    """A server ended at its start, or took too long for it."""
+
+    words = "did not start"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: name, process id, ports on 127.0.0.1 by transport."""
+    """
+    A running server.
+
+    Attributes:
+        name: of the program.
+        pid: its process.
+        ports: on 127.0.0.1, by transport.
+        options: of the load, with which this kind of server is spoken to.
+    """
 
     name: str
     pid: int
     ports: Mapping[str, int]
-
-
-def cpu_seconds(pid: int) -> float:
-    """
-    Return the user and system CPU time of a process, all its threads, in seconds.
-
-    That of its children that have ended is part of it.
-
-    Source: /proc/PID/stat, fields 14 to 17, see proc(5); usually 10 ms apart.
-    """
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / CLOCK_TICKS_PER_S
-
-
-def machine_cpu_seconds() -> float:
-    """
-    Return the CPU time spent by everything on this machine since it started.
-
-    Source: /proc/stat, first line, without idle and iowait; guest time is part of
-    user time.
-    """
-    line = Path("/proc/stat").read_text().partition("\n")[0].split()
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, line[1:9])
-    return (user + nice + system + irq + softirq + steal) / CLOCK_TICKS_PER_S
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 def find_command(name: str) -> str:
@@ -76,9 +86,17 @@ def find_command(name: str) -> str:
     return found
 
 
-def found(name: str) -> str | None:
-    """Return the path of a program, also of those for administrators, if any."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{ADMIN_FOLDERS}")
+def installed(name: str) -> str:
+    """
+    Return the path of a program, also of those for administrators.
+
+    Raises:
+        NotInstalledError: there is none.
+    """
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{ADMIN_FOLDERS}")
+    if path is None:
+        raise NotInstalledError(f"there is no {name}")
+    return path
 
 
 def announced_ports(output: str) -> dict[str, int]:
@@ -102,11 +120,44 @@ def running(
         transports: ``tcp``, ``udp`` or both.
 
     Raises:
-        ServerError: it ended, or did not print its ports within START_TIMEOUT_S; or the
-            block raised one.
+        NotStartedError: it ended, or did not print its ports within START_TIMEOUT_S.
+        ServerError: the block raised one.
     """
+
+    def printed() -> dict[str, int] | None:
+        ports = announced_ports(log.read_text(errors="replace"))
+        return ports if ports.keys() >= transports else None
+
     with process(command, folder, log) as started:
-        yield Server(log.stem, started.pid, _await_ports(started, log, transports))
+        ports = await_start(log.stem, started, printed)
+        yield Server(log.stem, started.pid, ports)
+
+
+def await_start(
+    name: str, process: subprocess.Popen[bytes], ready: Callable[[], ReadyT | None]
+) -> ReadyT:
+    """
+    Look again and again whether a server has started.
+
+    Args:
+        name: the server's.
+        process: its.
+        ready: returns something when it has.
+
+    Returns:
+        What that returned.
+
+    Raises:
+        NotStartedError: it has ended, or START_TIMEOUT_S are over.
+    """
+    give_up_at = time.monotonic() + START_TIMEOUT_S
+    while (found := ready()) is None:
+        if process.poll() is not None:
+            raise NotStartedError(f"{name} ended at its start")
+        if time.monotonic() > give_up_at:
+            raise NotStartedError(f"{name} was not ready after {START_TIMEOUT_S:g} s")
+        time.sleep(POLL_S)
+    return found
 
 
 @contextmanager
@@ -122,36 +173,29 @@ def process(
         log: the file that takes its output.
 
     Raises:
+        NotStartedError: the system cannot start it.
         ServerError: the block raised one. The end of the log is added to it.
     """
     with log.open("wb") as output:
-        started = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-        )
+        try:
+            started = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+        except OSError as error:
+            raise NotStartedError(f"{log.stem} did not start: {error}") from None
     try:
         yield started
     except ServerError as error:
-        tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        said = "\n".join([f"{error}", f"-- the end of {log.name}:", *tail])
-        raise ServerError(said) from None
+        said = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        if said:
+            error.logs.append([f"-- the end of {log.name}:", *said])
+        raise
     finally:
         _stop(started)
-
-
-def _await_ports(
-    process: subprocess.Popen[bytes], log: Path, transports: AbstractSet[str]
-) -> dict[str, int]:
-    give_up_at = time.monotonic() + START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < give_up_at:
-        ports = announced_ports(log.read_text(errors="replace"))
-        if ports.keys() >= transports:
-            return ports
-        time.sleep(POLL_S)
-    raise ServerError(f"{log.stem} did not start")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

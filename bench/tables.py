@@ -13,7 +13,6 @@ from securerecv.wire.openings import MAX_SHARE, MAX_SHARE_PER_ADDRESS, OPENING_C
 
 Runs = Sequence[dict[str, Any]]
 
-NOT_INSTALLED = "not installed"
 CPU_WORDS = "CPU: user and system time of the server for each message."
 GENERATOR_WORDS = "Cores: how many the server and the load generator used."
 
@@ -79,7 +78,7 @@ def messages_sheet(
         for index, (name, runs) in enumerate(result.runs.items()):
             case = "" if index else result.case.name
             if not runs:
-                sheet.rows.append((case, name, NOT_INSTALLED, "", "", ""))
+                sheet.rows.append((case, name, result.absent[name].words, "", "", ""))
                 continue
             busy = f"{middle(runs, 'server_busy'):.2f}/"
             busy += f"{middle(runs, 'generator_busy'):.2f}"
@@ -240,7 +239,7 @@ def memory_sheet(result: Result) -> Sheet:
     )
     for index, (name, runs) in enumerate(result.runs.items()):
         if not runs:
-            sheet.rows.append((name, NOT_INSTALLED, "", "", ""))
+            sheet.rows.append((name, result.absent[name].words, "", "", ""))
             continue
         sheet.rows.append(
             (

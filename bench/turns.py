@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from bench.absence import Absent, absence
 from bench.servers import Server, ServerError, run_json
 
 ONE_CORE_BUSY = 0.9
@@ -39,13 +40,15 @@ class Entry:
 
     Attributes:
         name: for the table.
-        server: running; None where it is not installed.
+        server: running, or why it is not.
         options: of the load, in addition or instead, on this server.
+        is_peer: it is none of ours, and others go on without it.
     """
 
     name: str
-    server: Server | None
+    server: Server | Absent
     options: Mapping[str, object] = field(default_factory=dict)
+    is_peer: bool = False
 
 
 @dataclass
@@ -56,11 +59,25 @@ class Result:
     Attributes:
         case: which.
         runs: by the entry's name, ours first, what the load printed for each run;
-            nothing for what is not installed.
+            nothing for what is absent.
+        absent: by the entry's name, those without figures.
     """
 
     case: Case
     runs: dict[str, list[dict[str, Any]]]
+    absent: dict[str, Absent] = field(default_factory=dict)
+
+    def add(self, more: Result) -> None:
+        """Add runs of the same case."""
+        for name, runs in more.runs.items():
+            self.runs.setdefault(name, []).extend(runs)
+        for name, why in more.absent.items():
+            self.leave_out(name, why)
+
+    def leave_out(self, name: str, why: Absent) -> None:
+        """Go on without one; some of its runs are none."""
+        self.absent[name] = why
+        self.runs[name] = []
 
     def ratios(self, name: str) -> list[float]:
         """Return our rate over another's, for each turn."""
@@ -88,6 +105,7 @@ class Result:
                 name: self.was_limited_by_generator(name) for name in self.runs
             },
             "runs": self.runs,
+            "absent": {name: why.words for name, why in self.absent.items()},
         }
 
 
@@ -101,22 +119,36 @@ def measure(case: Case, entries: Sequence[Entry], runs: int) -> Result:
         runs: how many on each.
 
     Raises:
-        ServerError: a run failed, with what the load said.
+        ServerError: a run failed that is not a peer's, with what the load said.
     """
     result = Result(case, {entry.name: [] for entry in entries})
+    for entry in entries:
+        if isinstance(entry.server, Absent):
+            result.leave_out(entry.name, entry.server)
     for _ in range(runs):
         for entry in entries:
-            if entry.server is None:
+            if isinstance(entry.server, Absent) or entry.name in result.absent:
                 continue
-            options = {
-                "port": entry.server.ports[case.transport],
-                "server-pid": entry.server.pid,
-                **case.options,
-                **entry.options,
-            }
             try:
-                figures = run_json(case.module, options)
+                figures = _run(case, entry, entry.server)
             except ServerError as error:
-                raise ServerError(f"{entry.name}, {case.name}: {error}") from None
-            result.runs[entry.name].append(figures)
+                if not entry.is_peer:
+                    raise
+                result.leave_out(entry.name, absence(error))
+            else:
+                result.runs[entry.name].append(figures)
     return result
+
+
+def _run(case: Case, entry: Entry, server: Server) -> dict[str, Any]:
+    options = {
+        "port": server.ports[case.transport],
+        "server-pid": server.pid,
+        **case.options,
+        **server.options,
+        **entry.options,
+    }
+    try:
+        return run_json(case.module, options)
+    except ServerError as error:
+        raise ServerError(f"{entry.name}, {case.name}: {error}") from None

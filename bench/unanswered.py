@@ -9,16 +9,16 @@ can take, and the highest rate of which it loses no more than one in a hundred.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from bench import collectors
+from bench.absence import Absent, absence
 from bench.collectors import Collector
-from bench.servers import run_json
+from bench.servers import ServerError, run_json
 from bench.sheets import Cell, Sheet, Spread
-from bench.tables import NOT_INSTALLED, column, how_many
+from bench.tables import column, how_many
 
 MAX_LOSS = 0.01
 TRIED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -31,6 +31,12 @@ MIN_SENT = 0.95
 Run = dict[str, Any]
 
 
+class NothingTakenError(ServerError):
+    """A program ran, but took none of what was sent."""
+
+    words = "took nothing"
+
+
 @dataclass
 class Outcome:
     """
@@ -39,12 +45,14 @@ class Outcome:
     Attributes:
         collector: it.
         overload: the runs in which as many were sent as go.
-        clean_per_s: the highest rate that it takes; None where none was.
+        clean_per_s: the highest rate that it takes; 0 if there is none.
+        absent: why it has no figures, if so.
     """
 
     collector: Collector
-    overload: list[Run]
-    clean_per_s: float | None = None
+    overload: list[Run] = field(default_factory=list)
+    clean_per_s: float = 0.0
+    absent: Absent | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything measured."""
@@ -52,6 +60,7 @@ class Outcome:
             "server": self.collector.name,
             "clean_per_s": self.clean_per_s,
             "overload": self.overload,
+            "absent": self.absent.words if self.absent else None,
         }
 
 
@@ -60,10 +69,9 @@ def run_once(collector: Collector, rate: float, seconds: float) -> Run:
     Send to a program that is started for it; return the figures.
 
     Raises:
+        NothingTakenError: there are no figures.
         ServerError: it did not start, or the load failed.
     """
-    if collector.start is None:
-        raise ValueError(f"{collector.name} is not installed")
     with collector.start() as server:
         figures = run_json(
             "bench.blast",
@@ -72,11 +80,15 @@ def run_once(collector: Collector, rate: float, seconds: float) -> Run:
                 "server-pid": server.pid,
                 "rate": rate,
                 "seconds": seconds,
+                **server.options,
                 **collector.options,
             },
         )
     found_room = figures["messages"]
     taken = collector.taken() if collector.taken is not None else found_room
+    if not taken:
+        sent = figures["sent"]
+        raise NothingTakenError(f"{collector.name} took none of {sent:,} datagrams")
     figures["messages"] = taken
     figures["messages_per_s"] = round(taken / figures["elapsed_s"], 1)
     figures["server_cpu_us"] = round(figures["server_cpu_us"] * found_room / taken, 2)
@@ -110,34 +122,42 @@ def clean_rate(collector: Collector, most: float, runs: int, seconds: float) -> 
     return 0.0
 
 
-def run(folder: Path, runs: int, seconds: float) -> Iterator[Outcome]:
+def run(programs: Sequence[Collector], runs: int, seconds: float) -> Iterator[Outcome]:
     """
     Measure ours and the others, and yield each when it is done.
 
     Args:
-        folder: for what they keep.
+        programs: all of them, ours first.
         runs: how many of each case.
         seconds: length of a run.
 
     Raises:
-        ServerError: something did not start, or a run failed.
+        ServerError: ours did not start, or one of its runs failed.
     """
-    all_of_them = [
-        *collectors.ours(folder),
-        collectors.rsyslog(folder),
-        collectors.carbon(folder),
-    ]
-    outcomes = [Outcome(one, []) for one in all_of_them]
-    installed = [one for one in outcomes if one.collector.start is not None]
+    outcomes = [Outcome(program) for program in programs]
     for _ in range(runs):
-        for outcome in installed:
-            outcome.overload.append(run_once(outcome.collector, 0.0, seconds))
+        for outcome in outcomes:
+            if outcome.absent is None:
+                with _excusing(outcome):
+                    outcome.overload.append(run_once(outcome.collector, 0.0, seconds))
     for outcome in outcomes:
-        if outcome.overload:
+        if outcome.absent is None:
             most = median(one["messages_per_s"] for one in outcome.overload)
-            rate = clean_rate(outcome.collector, most, runs, seconds)
-            outcome.clean_per_s = rate
+            with _excusing(outcome):
+                rate = clean_rate(outcome.collector, most, runs, seconds)
+                outcome.clean_per_s = rate
         yield outcome
+
+
+@contextmanager
+def _excusing(outcome: Outcome) -> Iterator[None]:
+    """Go on without a program that fails, unless it is ours."""
+    try:
+        yield
+    except ServerError as error:
+        if outcome.collector.is_ours:
+            raise
+        outcome.absent = absence(error)
 
 
 def sheet(outcomes: Sequence[Outcome]) -> Sheet:
@@ -165,20 +185,20 @@ def sheet(outcomes: Sequence[Outcome]) -> Sheet:
             "the generator was the limit. Batches: 32 cut by the kernel.",
         ),
     )
-    for index, outcome in enumerate(outcomes):
-        table.rows.append(_row(outcome, outcomes[0], is_ours=index < 2))
+    for outcome in outcomes:
+        table.rows.append(_row(outcome, outcomes[0]))
     return table
 
 
-def _row(outcome: Outcome, ours: Outcome, *, is_ours: bool) -> Sequence[Cell]:
+def _row(outcome: Outcome, ours: Outcome) -> Sequence[Cell]:
     name, clean = outcome.collector.name, outcome.clean_per_s
-    if clean is None:
-        return (name, NOT_INSTALLED, "", "", "", "", "")
+    if outcome.absent is not None:
+        return (name, outcome.absent.words, "", "", "", "", "")
     ratios: list[Cell] = ["", ""]
-    if not is_ours:
+    if not outcome.collector.is_ours:
         pairs = zip(ours.overload, outcome.overload, strict=True)
         ratios = [
-            f"{(ours.clean_per_s or 0) / clean:.2f}" if clean else "",
+            f"{ours.clean_per_s / clean:.2f}" if clean else "",
             Spread(
                 [a["messages_per_s"] / b["messages_per_s"] for a, b in pairs], ".2f"
             ),
@@ -190,7 +210,7 @@ def _row(outcome: Outcome, ours: Outcome, *, is_ours: bool) -> Sequence[Cell]:
     limit = " (limit)" if max(run["loss"] for run in runs) <= MAX_LOSS else ""
     return (
         name,
-        f"{clean:,.0f}",
+        f"{clean:,.0f}" if clean else "none",
         ratios[0],
         column(runs, "messages_per_s", ",.0f"),
         ratios[1],
