@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.fileways import NAME
 from bench.peers import certificate, free_port, home_of, listening
 from bench.proc import children
 from bench.servers import NotStartedError, Server, installed
@@ -57,6 +59,9 @@ UsePAM no
 PasswordAuthentication no
 Ciphers aes256-gcm@openssh.com
 """
+
+AGAIN = r'trap "kill \$!; wait; exit" TERM; while "$@" & wait $!; do :; done'
+"""Of a shell: runs a command again each time that it has ended, if that was well."""
 
 _UFTP_KEY = "ec:prime256v1"
 _UFTP_ID = "0x11223344"
@@ -133,6 +138,26 @@ def sshd(folder: Path) -> Iterator[Server]:
     command = [program, "-D", "-e", "-f", str(configuration)]
     options = _sent_by(words, kept)
     with listening("sshd", command, home, {"tcp": port}, options) as server:
+        yield server
+
+
+@contextmanager
+def srt(folder: Path) -> Iterator[Server]:
+    """
+    Run SRT's receiver of files, which takes one and ends, again and again.
+
+    Its exit code is 0 whatever becomes of a file. Datagrams have 1,456 bytes of content
+    at most, and with larger pieces than those the sender breaks off.
+    """
+    program = installed("srt-file-transmit")
+    home = home_of(folder, "srt")
+    port = free_port(socket.SOCK_DGRAM)
+    address = f"srt://127.0.0.1:{{}}?passphrase={secrets.token_hex()}&pbkeylen=32"
+    command = ["sh", "-c", AGAIN, "sh", program, "-q"]
+    command += [address.format(port) + "&mode=listener", f"file://{home}/"]
+    words = [program, "-q", "{file}", address.format("{port}")]
+    options = _sent_by(words, home / NAME)
+    with listening("srt", command, home, {"udp": port}, options) as server:
         yield server
 
 

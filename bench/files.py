@@ -156,6 +156,7 @@ def over_udp(house: House) -> Result:
             Entry("ours, 1,232 bytes a packet", ours, {**udp, **SHORTEST}),
             Entry("ours, as found", ours, udp),
             enter(stack, "uftp", uftpd),
+            enter(stack, "srt", filepeers.srt(house.folder)),
         ]
         return measure(case, entries, house.runs)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from io import StringIO
@@ -14,10 +16,12 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import peers, proc, servers, unanswered
+from bench import filepeers, peers, proc, servers, unanswered
 from bench.absence import Absent
 from bench.collectors import Collector
+from bench.fileways import Program
 from bench.servers import Server, ServerError
+from bench.tls import BenchError
 from bench.turns import Case, Entry, measure
 from tests.program import PATIENCE_S, ROOT, environment
 from tests.support import new_folder
@@ -182,6 +186,65 @@ class UnansweredTests(SynchronousTestCase):
         programs = [self.collector("ours", 0, is_ours=True)]
         with self.assertRaisesRegex(ServerError, "ours took none of"):
             list(unanswered.run(programs, 1, RUN_S))
+
+
+class SentByProgramTests(SynchronousTestCase):
+    """Files that another program sends."""
+
+    def way(self, command: str) -> Program:
+        """Make ready to send ten bytes."""
+        self.kept = new_folder(self)
+        self.kept.parent.mkdir(exist_ok=True, parents=True)
+        self.kept.write_bytes(b"an earlier one")
+        command = command.format(kept=self.kept, file="{file}")
+        given = argparse.Namespace(command=command, port=0, kept=self.kept)
+        way = Program(given, b"0123456789")
+        self.addCleanup(way.figures)
+        return way
+
+    def test_whole(self) -> None:
+        """When the program ends and the file is there, it has been sent."""
+        self.way("cp {file} {kept}").send()
+        self.assertEqual(self.kept.read_bytes(), b"0123456789")
+
+    def test_not_whole(self) -> None:
+        """A program may end well, but if the file is not whole that is an error."""
+        way = self.way("cp /dev/null {kept}")
+        self.patch(way, "_PATIENCE_S", 0.1)
+        with self.assertRaisesRegex(BenchError, "of 10 bytes there are 0"):
+            way.send()
+
+    def test_fails(self) -> None:
+        """If the program fails, what it said is the reason."""
+        way = self.way("cp {file} /nowhere/in")
+        with self.assertRaisesRegex(BenchError, "cp: .*No such file"):
+            way.send()
+
+    def test_again(self) -> None:
+        """What ends with each file is started again, until the bench ends it."""
+        port = peers.free_port(socket.SOCK_DGRAM)
+        command = ["sh", "-c", filepeers.AGAIN, "sh", sys.executable, "-c", READS]
+        folder = new_folder(self)
+        folder.mkdir()
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+            peers.listening(
+                "reader", [*command, str(port)], folder, {"udp": port}, {}
+            ) as server,
+        ):
+            readers = {self.reader(server)}
+            while len(readers) < 3:
+                # An empty datagram ends it; one that comes too early is lost.
+                sender.sendto(b"", ("127.0.0.1", port))
+                time.sleep(servers.POLL_S)
+                readers.add(self.reader(server))
+        self.assertIsNone(proc.udp_socket(port))
+
+    def reader(self, server: Server) -> int:
+        """Give the process that reads now."""
+        while not (found := proc.children(server.pid)):
+            time.sleep(servers.POLL_S)
+        return found[0]
 
 
 class WholeTests(ProgramsTestCase):
