@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -19,6 +21,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from securerecv.errors import ScannerError
 from securerecv.interfaces import Scanner, VerdictKind
 from securerecv.limits import MAX_SCANNED_BYTES
 from securerecv.scanning import choice, home, process, proofs, scanner
@@ -29,7 +32,7 @@ from securerecv.scanning.scanner import ClamdScanner
 from securerecv.settings import Settings
 from tests.clamd import Clamd, add_signature, clamd, descriptor_of, make_signatures
 from tests.program import environment
-from tests.support import pause, reactor
+from tests.support import pause, reactor, written_log
 from tests.test_scanning import zip_of
 
 PATIENCE_S = 30.0
@@ -270,6 +273,14 @@ class OwnTests(ScannerTestCase):
                 continue
         return sorted(found)
 
+    def memory(self) -> Path:
+        """Have clamd's folder made in one that is empty."""
+        folder = Path(tempfile.mkdtemp(dir=home.memory_folder()))
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o711)  # clamd may run as somebody else
+        self.patch(home, "memory_folder", lambda: str(folder))
+        return folder
+
     async def test_verdicts(self) -> None:
         """It is set up so that everything is looked at, or held."""
         started = await self.running()
@@ -356,6 +367,49 @@ class OwnTests(ScannerTestCase):
         (self.signatures / "bad.ndb").unlink()
         await until(lambda: self.back)
         self.assertIs(await self.kind(started, b"hello"), VerdictKind.CLEAN)
+
+    async def test_refused_by_the_system(self) -> None:
+        """What the system refuses at the start is tried again, and nothing is left."""
+        self.patch(process, "FIRST_WAIT_S", 0.1)
+        memory = self.memory()
+        memory.rmdir()
+        log = written_log(self)
+        started = self.start("spawn")
+
+        async def refused(why: str) -> None:
+            await until(lambda: why in log.getvalue())
+            self.assertNotIn("Traceback", log.getvalue())
+            self.assertEqual(list(memory.glob("*")), [])
+
+        await refused("No such file or directory")
+        pointer = self.data / "clamd-folder"
+        pointer.mkdir()
+        memory.mkdir(0o711)
+        await refused("Is a directory")
+        spawn = reactor.spawnProcess
+
+        def no_more(*_: object, **__: object) -> None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        reactor.spawnProcess = no_more
+        pointer.rmdir()
+        try:
+            await refused("temporarily unavailable")
+        finally:
+            reactor.spawnProcess = spawn
+        await until(lambda: self.back)
+        self.assertIs(await self.kind(started, b"hello"), VerdictKind.CLEAN)
+
+    async def test_no_room_for_all(self) -> None:
+        """A folder for clamd that cannot be filled is deleted."""
+        memory = self.memory()
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(Home, "link", full)
+        self.assertRaises(ScannerError, home.make_home, self.signatures, 1000)
+        self.assertEqual(list(memory.iterdir()), [])
 
     async def test_hangs(self) -> None:
         """One that does not answer any more is ended, and another one started."""

@@ -157,32 +157,41 @@ def make_home(signatures: Path, max_file: int) -> Home:
         raise ScannerError(lack)
     try:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory_folder()))
-        home = Home(folder, _somebody_else(signatures))
-        home.signatures.mkdir()
-        home.temporary.mkdir(0o700)
-        own = home.signatures / _OWN_SIGNATURES_FILE
-        own.write_text(
-            _OWN_SIGNATURES.format(
-                name=MEMBER_TOO_LARGE, max_file=max_file, from_bytes=MAX_SCANNED_BYTES
-            ),
-            encoding="ascii",
-        )
-        home.link(signatures)
-        home.configuration.write_text(
-            _CONFIGURATION.format(
-                home=home,
-                largest=MAX_SCANNED_BYTES,
-                unpacked=most_unpacked(max_file),
-                time_ms=1000 * (_MIN_SCAN_TIME_S + max_file // _SCAN_BYTES_PER_S),
-            ),
-            encoding="utf-8",
-        )
-        if home.user is not None:
-            for path in (folder, *folder.iterdir(), own):
-                os.chown(path, home.user.pw_uid, home.user.pw_gid)
+        try:
+            home = Home(folder, _somebody_else(signatures))
+            _fill(home, signatures, max_file)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     except OSError as error:
         raise ScannerError(f"no folder for clamd can be made: {error}") from None
     return home
+
+
+def _fill(home: Home, signatures: Path, max_file: int) -> None:
+    """Put into a folder what clamd is started with."""
+    home.signatures.mkdir()
+    home.temporary.mkdir(0o700)
+    own = home.signatures / _OWN_SIGNATURES_FILE
+    own.write_text(
+        _OWN_SIGNATURES.format(
+            name=MEMBER_TOO_LARGE, max_file=max_file, from_bytes=MAX_SCANNED_BYTES
+        ),
+        encoding="ascii",
+    )
+    home.link(signatures)
+    home.configuration.write_text(
+        _CONFIGURATION.format(
+            home=home,
+            largest=MAX_SCANNED_BYTES,
+            unpacked=most_unpacked(max_file),
+            time_ms=1000 * (_MIN_SCAN_TIME_S + max_file // _SCAN_BYTES_PER_S),
+        ),
+        encoding="utf-8",
+    )
+    if home.user is not None:
+        for path in (home.folder, *home.folder.iterdir(), own):
+            os.chown(path, home.user.pw_uid, home.user.pw_gid)
 
 
 def is_home(folder: Path) -> bool:

@@ -92,23 +92,38 @@ class OwnClamd:
 
     def start(self) -> None:
         """Start it; it is there when `came` is called, seconds later."""
-        forget_home(self._needs.data)
         self._next = None
         try:
-            home = make_home(self._needs.signatures, self._needs.max_file)
-        except ScannerError as error:
+            self._running = self._begin()
+        except (OSError, ScannerError) as error:
             _log.error("clamd cannot be started: {error}", error=str(error))
             self._later()
-            return
-        _write_pointer(self._needs.data, home)
-        self._running = _Running(self, home, self._needs, self._reactor.seconds())
-        self._reactor.spawnProcess(
-            self._running,
-            sys.executable,
-            command(home, self._needs),
-            env={"PATH": os.defpath},
-        )
-        self._look_for_socket(self._running)
+        else:
+            self._look_for_socket(self._running)
+
+    def _begin(self) -> "_Running":
+        """
+        Make a folder, and start one there.
+
+        Raises:
+            OSError, ScannerError: it cannot be done now; nothing is left of it.
+        """
+        needs = self._needs
+        forget_home(needs.data)
+        home = make_home(needs.signatures, needs.max_file)
+        try:
+            _write_pointer(needs.data, home)
+            running = _Running(self, home, needs, self._reactor.seconds())
+            self._reactor.spawnProcess(
+                running,
+                sys.executable,
+                command(home, needs),
+                env={"PATH": os.defpath},
+            )
+        except OSError:
+            home.remove()
+            raise
+        return running
 
     def stop(self) -> Deferred[None]:
         """End it; fires when it is gone, and its folder with it."""
@@ -302,7 +317,8 @@ def forget_home(data: Path) -> None:
     home = remembered_home(data)
     if home is not None:
         home.remove()
-    (data / _POINTER).unlink(missing_ok=True)
+    with suppress(OSError):  # it names nothing that is there
+        (data / _POINTER).unlink()
 
 
 def _write_pointer(data: Path, home: Home) -> None:
