@@ -23,28 +23,33 @@ class _Screen(pyte.HistoryScreen):
     What a terminal shows.
 
     Args:
-        send: types for the terminal, when a program asks where the cursor is.
+        send: types for the terminal, when a program asks where the cursor is;
+            None for one that does not answer.
     """
 
-    def __init__(self, send: Callable[[str], object]) -> None:
+    def __init__(self, send: Callable[[str], object] | None) -> None:
         super().__init__(COLUMNS, LINES, history=1000)
         self._send = send
 
     def write_process_input(self, data: str) -> None:
         """Answer a program."""
-        self._send(data)
+        if self._send is not None:
+            self._send(data)
 
 
 class Terminal:
     """
-    A program on a terminal that answers as real ones do.
+    A program on a terminal.
 
     Args:
         command: the program and its words.
         folder: where it is started; by default where the tests are.
+        answers: whether it tells programs where the cursor is, as real ones do.
     """
 
-    def __init__(self, *command: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, *command: str, folder: Path | None = None, answers: bool = True
+    ) -> None:
         self.process: Any = pexpect.spawn(
             command[0],
             list(command[1:]),
@@ -54,7 +59,7 @@ class Terminal:
             dimensions=(LINES, COLUMNS),
             timeout=PATIENCE_S,
         )
-        self._screen: Any = _Screen(self.process.send)
+        self._screen: Any = _Screen(self.process.send if answers else None)
         self._stream: Any = pyte.Stream(self._screen)
 
     def type(self, text: str, end: str = "\r") -> None:

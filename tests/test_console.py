@@ -7,8 +7,10 @@ import os
 import re
 import socket
 import sys
+import time
 from pathlib import Path
 
+from prompt_toolkit.renderer import Renderer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -114,10 +116,13 @@ class ConsoleTests(SynchronousTestCase):
         """Choose a data folder that is not there yet."""
         self.data = Path(self.mktemp()).absolute()
 
-    def start(self, *words: str, folder: Path | None = None) -> Terminal:
+    def start(
+        self, *words: str, folder: Path | None = None, answers: bool = True
+    ) -> Terminal:
         """Start the console."""
         place = ("--port", "0", "--interface", "127.0.0.1", "--data", str(self.data))
-        terminal = Terminal(*PROGRAM, "console", *place, *words, folder=folder)
+        command = (*PROGRAM, "console", *place, *words)
+        terminal = Terminal(*command, folder=folder, answers=answers)
         self.addCleanup(terminal.close)
         return terminal
 
@@ -159,6 +164,18 @@ class ConsoleTests(SynchronousTestCase):
         self.assertEqual(
             terminal.rows()[-1 - terminal.rows()[::-1].index("Goodbye.")], "Goodbye."
         )
+
+    def test_simple_terminal(self) -> None:
+        """One that does not tell where the cursor is will do, without a word of it."""
+        terminal = self.start("--proto", "tcp", answers=False)
+        for question, answer in ((WHO, "anon"), (PROMPT, "help")):
+            terminal.wait_for_prompt(question)
+            time.sleep(Renderer.CPR_TIMEOUT + 0.5)
+            terminal.wait_for_prompt(question)
+            terminal.type(answer)
+        terminal.wait_for_prompt(PROMPT)
+        self.assertNotIn("WARNING", terminal.text())
+        self.leave(terminal)
 
     def test_new_user(self) -> None:
         """
