@@ -136,6 +136,20 @@ class ReceivingTests(SealedTestCase):
         self.tokens[PSK.psk_id] = token
         self.open(datagram)
 
+    def test_together(self) -> None:
+        """Of several, each is taken or not by itself, in their order."""
+        senders = SealedSender(PUBLIC_KEY, PSK), SealedSender(PUBLIC_KEY)
+        good = [sender.seal(REQUEST, NOW_S) for sender in senders * 2]
+        datagrams = [good[0], b"", good[1], flipped(good[2], 8 * 80), good[0], good[3]]
+        opened, dropped = self.receiver.open_all(datagrams, ADDRESS, NOW_S)
+        self.assertEqual([one.sequence for one in opened], [0, 0, 1])
+        self.assertEqual(
+            [one.enc for one in opened],
+            [senders[0].enc, senders[1].enc, senders[1].enc],
+        )
+        reasons = [DropReason.MALFORMED, DropReason.FORGED, DropReason.REPLAYED]
+        self.assertEqual(dropped, reasons)
+
     def test_two_keys(self) -> None:
         """A receiver with an old and a new key opens what is sealed to either."""
         other = secrets.token_bytes(32)

@@ -20,12 +20,10 @@ from securerecv.errors import MisuseError
 from securerecv.wire.datagram import (
     ENC_AT,
     HEADER_BYTES,
-    KEY_ID_AT,
     KIND_REPLY,
     KIND_REQUEST,
     MAX_DATAGRAM_BYTES,
     MODE_BASE,
-    MODE_PSK,
     REPLY_FIELDS,
     REPLY_OVERHEAD_BYTES,
     TAG_BYTES,
@@ -45,10 +43,6 @@ MAX_CONTEXTS = 4096
 
 _TIME_AND_SEQUENCE = Struct(">QQ")
 _BASE_BYTES = HEADER_BYTES[MODE_BASE]
-_HEADER_BYTES = {
-    bytes([KIND_REQUEST, mode]): size for mode, size in HEADER_BYTES.items()
-}
-"""By how a datagram begins."""
 
 
 class Token(Protocol):
@@ -63,9 +57,19 @@ TokenT = TypeVar("TokenT", bound=Token)
 
 
 @define(eq=False)
+class _Addressee:
+    """What datagrams of one mode are sealed to: one of our keys."""
+
+    key: EccKey
+    header_bytes: int
+
+
+@define(eq=False)
 class _Context:
     """What has been worked out for one sender: the keys, and what was taken."""
 
+    addressee: _Addressee
+    enc: bytes
     requests: NumberedCipher
     replies: NumberedCipher
     window: Window
@@ -80,17 +84,20 @@ class Opened(Generic[TokenT]):
         request: the plaintext, not looked at yet.
         token: the sender's; None for an anonymous one.
         sequence: its number under ``enc``.
-        enc: 32 bytes; two datagrams with the same come from the same sender.
         max_reply_bytes: the longest text that `reply` takes, at least 41.
     """
 
     request: bytes = field(repr=False)
     token: TokenT | None = field(repr=False)
     sequence: int
-    enc: bytes
     max_reply_bytes: int
     _context: _Context = field(repr=False)
     _has_replied: bool = False
+
+    @property
+    def enc(self) -> bytes:
+        """32 bytes; two datagrams with the same come from the same sender."""
+        return self._context.enc
 
     @property
     def replay_record(self) -> ReplayRecord:
@@ -158,17 +165,20 @@ class SealedReceiver(Generic[TokenT]):
         max_contexts: int = MAX_CONTEXTS,
         reserve: OpeningBudget | None = None,
     ) -> None:
-        self._keys: dict[bytes, EccKey] = {}
+        # By all that stands before the time.
+        self._addressees: dict[bytes, _Addressee] = {}
         for raw in private_keys:
             key = private_key_of(raw)
-            self._keys[key_id_of(public_key_of(key))] = key
+            key_id = key_id_of(public_key_of(key))
+            for mode, size in HEADER_BYTES.items():
+                beginning = bytes([KIND_REQUEST, mode]) + key_id
+                self._addressees[beginning] = _Addressee(key, size)
         self._token_of = token_of
         self._memory = memory
         self._budget = budget
         self._reserve = reserve
         self._max_contexts = max_contexts
-        # By key id, enc and token id (whose absence says that the mode is base);
-        # those used last are last.
+        # By enc and token id; those used last are last.
         self._contexts: OrderedDict[bytes, _Context] = OrderedDict()
 
     def restore(self, digest: bytes, expires_s: int, state: bytes) -> None:
@@ -197,46 +207,73 @@ class SealedReceiver(Generic[TokenT]):
         Raises:
             Dropped: it was not taken.  The caller stays silent.
         """
+        return self._open(datagram, address, milliseconds(now_s))
+
+    def open_all(
+        self, datagrams: Iterable[bytes], address: str, now_s: float
+    ) -> tuple[list[Opened[TokenT]], list[DropReason]]:
+        """
+        Take datagrams that came together, as `open` takes one.
+
+        Returns:
+            Those that were taken, and why the others were not.
+        """
+        now_ms = milliseconds(now_s)
+        opened: list[Opened[TokenT]] = []
+        dropped: list[DropReason] = []
+        for datagram in datagrams:
+            try:
+                opened.append(self._open(datagram, address, now_ms))
+            except Dropped as drop:
+                dropped.append(drop.reason)
+        return opened, dropped
+
+    def _open(self, datagram: bytes, address: str, now_ms: int) -> Opened[TokenT]:
         size = len(datagram)
-        header_bytes = _HEADER_BYTES.get(datagram[:KEY_ID_AT], MAX_DATAGRAM_BYTES)
+        addressee = self._addressees.get(datagram[:TIME_AT])
+        if addressee is None:
+            raise Dropped(_what_is_wrong(datagram))
+        header_bytes = addressee.header_bytes
         if not header_bytes + TAG_BYTES <= size <= MAX_DATAGRAM_BYTES:
             raise Dropped(DropReason.MALFORMED)
-        key_id = datagram[KEY_ID_AT:TIME_AT]
-        if key_id not in self._keys:
-            raise Dropped(DropReason.NOT_FOR_US)
         time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
-        self._memory.check_time(time_ms, milliseconds(now_s))
+        self._memory.check_time(time_ms, now_ms)
+        header = datagram[:header_bytes]
         token: TokenT | None = None
         if header_bytes != _BASE_BYTES:
-            token = self._token_of(datagram[TOKEN_ID_AT:header_bytes])
+            token = self._token_of(header[TOKEN_ID_AT:])
             if token is None:
                 raise Dropped(DropReason.UNKNOWN_TOKEN)
 
-        name = key_id + datagram[ENC_AT:header_bytes]
+        name = header[ENC_AT:]
         context = self._contexts.get(name)
-        if context is None or context.window.is_forgotten:
-            context, request = self._open_first(datagram, token, address, now_s)
+        if (
+            context is None
+            or context.addressee is not addressee
+            or context.window.is_forgotten
+        ):
+            context, request = self._open_first(
+                datagram, addressee, token, address, now_ms
+            )
             self._contexts[name] = context
             if len(self._contexts) > self._max_contexts:
                 self._contexts.popitem(last=False)
         else:
             context.window.check(sequence)
-            request = context.requests.open(
-                sequence, datagram[header_bytes:], datagram[:header_bytes]
-            )
+            sealed = datagram[header_bytes:]
+            request = context.requests.open(sequence, sealed, header)
             self._contexts.move_to_end(name)
         context.window.take(sequence, time_ms)
-        return Opened(
-            request,
-            token,
-            sequence,
-            datagram[ENC_AT:_BASE_BYTES],
-            size - REPLY_OVERHEAD_BYTES,
-            context,
-        )
+        room = size - REPLY_OVERHEAD_BYTES
+        return Opened(request, token, sequence, room, context)
 
     def _open_first(
-        self, datagram: bytes, token: TokenT | None, address: str, now_s: float
+        self,
+        datagram: bytes,
+        addressee: _Addressee,
+        token: TokenT | None,
+        address: str,
+        now_ms: int,
     ) -> tuple[_Context, bytes]:
         """
         Open a datagram whose sender's keys are not at hand, and work them out.
@@ -244,35 +281,32 @@ class SealedReceiver(Generic[TokenT]):
         What is not authenticated leaves nothing behind but its charge.
         """
         time_ms, sequence = _TIME_AND_SEQUENCE.unpack_from(datagram, TIME_AT)
-        enc = datagram[ENC_AT:_BASE_BYTES]
+        header = datagram[: addressee.header_bytes]
+        enc = header[ENC_AT:_BASE_BYTES]
         digest = digest_of(enc)
         window = self._memory.find(digest)
         if window is None:
-            self._memory.check_new(address, milliseconds(now_s))
+            self._memory.check_new(address, now_ms)
         else:
             window.check(sequence)
-        header_bytes = _BASE_BYTES
         psk = None
         known = digest if window is not None else None
         if token is not None:
-            header_bytes = HEADER_BYTES[MODE_PSK]
-            known = datagram[TOKEN_ID_AT:header_bytes]
+            known = header[TOKEN_ID_AT:]
             psk = Psk(known, token.secret)
-        if not self._may_open(address, known, now_s):
+        if not self._may_open(address, known, now_ms / 1000):
             raise Dropped(DropReason.OVER_BUDGET)
         try:
-            secrets = decapsulate(self._keys[datagram[KEY_ID_AT:TIME_AT]], enc, psk)
+            secrets = decapsulate(addressee.key, enc, psk)
         except ValueError:
             raise Dropped(DropReason.FORGED) from None
         requests = NumberedCipher(secrets.key, secrets.iv)
-        request = requests.open(
-            sequence, datagram[header_bytes:], datagram[:header_bytes]
-        )
+        request = requests.open(sequence, datagram[len(header) :], header)
 
         if window is None:
             window = self._memory.add(digest, address, time_ms)
         replies = NumberedCipher(secrets.reply_key, secrets.reply_iv)
-        return _Context(requests, replies, window), request
+        return _Context(addressee, enc, requests, replies, window), request
 
     def _may_open(self, address: str, known: bytes | None, now_s: float) -> bool:
         """Ask the budgets; ``known`` names who is no stranger."""
@@ -281,3 +315,13 @@ class SealedReceiver(Generic[TokenT]):
         if known is None or self._reserve is None:
             return False
         return self._reserve.take(known.hex(), now_s)
+
+
+def _what_is_wrong(datagram: bytes) -> DropReason:
+    """Tell why nothing of ours can open a datagram, whatever is in it."""
+    for mode, header_bytes in HEADER_BYTES.items():
+        if datagram.startswith(bytes([KIND_REQUEST, mode])):
+            least = header_bytes + TAG_BYTES
+            if least <= len(datagram) <= MAX_DATAGRAM_BYTES:
+                return DropReason.NOT_FOR_US
+    return DropReason.MALFORMED
