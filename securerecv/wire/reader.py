@@ -45,6 +45,8 @@ Item = Post | Request | Refused
 _PLAIN_SEND = re.compile(
     rb"(?:(#[A-Za-z0-9]{1,16}) )?(?i:SEND) ([!-~]+) ([0-9]{1,9})\r?\n"
 )
+# The same as all of a record, with its payload.
+_WHOLE_SEND = re.compile(_PLAIN_SEND.pattern + rb"((?s:.*))\r\n")
 
 
 _SEND = VERBS["SEND"]
@@ -219,8 +221,19 @@ class Reader:
         Returns:
             The message; None if `begin_record` and `next` must look at it.
         """
-        post, end = self._plain_send(record, 0)
-        return post if end == len(record) else None
+        match = _WHOLE_SEND.fullmatch(record)
+        if match is None:
+            return None
+        tag, to, digits, body = match.groups()
+        size = len(body)
+        if (
+            size != int(digits)
+            or size > self._max_message
+            or len(record) - size > MAX_LINE_BYTES
+        ):
+            return None
+        label = tag.decode("ascii") + " " if tag else ""
+        return Post(to.decode("ascii"), body, label)
 
     def allows_send(self) -> bool:
         """Tell whether the peer may send messages now."""
