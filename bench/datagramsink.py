@@ -24,7 +24,8 @@ from OpenSSL import SSL
 
 from securerecv.net import sockopts
 from securerecv.net.dtlspeer import taken_from
-from securerecv.net.gro import MAX_RECEIVED_BYTES, RECEIVE_BUFFER_BYTES
+from securerecv.net.gro import RECEIVE_BUFFER_BYTES
+from securerecv.net.inbox import MAX_RECEIVED_BYTES
 from securerecv.net.outbox import Address, DatagramCounters, Outbox
 from securerecv.net.tls import DATAGRAM_BYTES, ServerDtls
 from securerecv.vault.certificates import self_made_certificate

@@ -15,7 +15,8 @@ from collections import deque
 from random import Random
 
 from securerecv.net import sockopts
-from securerecv.net.gro import MAX_RECEIVED_BYTES, RECEIVE_BUFFER_BYTES
+from securerecv.net.gro import RECEIVE_BUFFER_BYTES
+from securerecv.net.inbox import MAX_RECEIVED_BYTES
 from securerecv.net.outbox import DatagramCounters, Outbox, Place
 from securerecv.wire.pathmtu import SIZES
 

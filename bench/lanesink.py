@@ -20,12 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from twisted.python.failure import Failure
 
 from securerecv.net import sockopts
-from securerecv.net.gro import (
-    MAX_RECEIVED_BYTES,
-    RECEIVE_BUFFER_BYTES,
-    BatchProtocol,
-    listen_datagrams,
-)
+from securerecv.net.gro import RECEIVE_BUFFER_BYTES, BatchProtocol, listen_datagrams
+from securerecv.net.inbox import MAX_RECEIVED_BYTES
 from securerecv.net.lane import ReceivingLane
 from securerecv.net.outbox import Address
 from securerecv.wire.lanekeys import NONCE_BYTES, derive

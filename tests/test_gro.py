@@ -521,6 +521,19 @@ class BatchedTests(PortTestCase):
         self.assertEqual(protocol.datagrams, [*sent, b"of another", b"last"])
         self.assertEqual(port.counters.received_batches, len(sent) + 2)
 
+    @inlineCallbacks
+    def test_mixed(self) -> Any:
+        """Batches and single datagrams of several peers arrive as each was sent."""
+        _, protocol, address = self.listen()
+        ports = [self.listen()[0] for _ in range(3)]
+        sent = []
+        for number, sizes in enumerate(([500] * 5, [500], [90], [90, 90, 7], [0], [8])):
+            port = ports[number % 3]
+            sent.append((payloads(*sizes), port.socket.getsockname()))
+            port.send(sent[-1][0], address)
+        yield protocol.wait_for(12)
+        self.assertEqual(protocol.calls, sent)
+
     def test_taken(self) -> None:
         """An address that is taken cannot be listened on a second time."""
         _, _, (host, number) = self.listen()

@@ -19,11 +19,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.net import sockopts
+from securerecv.net.inbox import Inbox
 from securerecv.net.outbox import (
     Address,
     DatagramCounters,
     Outbox,
-    Way,
     error_name,
 )
 
@@ -38,9 +38,6 @@ MAX_TOGETHER = 64
 Datagrams of one peer that the kernel did not put together are, until they are so
 many: what is done once for all of them costs most of what it takes to do it for one.
 """
-
-MAX_RECEIVED_BYTES = 65_535
-"""UDP's length field has 16 bits, and a batch is no longer than one datagram."""
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # what a port may be bound to
 
@@ -97,8 +94,6 @@ class BatchPort(Port):
     ) -> None:
         super().__init__(port, protocol, interface, reactor=reactor)
         self._batched = batched
-        self._control_bytes = 0
-        self._has_many_addresses = False
         self._counters = DatagramCounters()
 
     @classmethod
@@ -151,12 +146,19 @@ class BatchPort(Port):
         self.receive_buffer_bytes = sockopts.grow_receive_buffer(
             sock, RECEIVE_BUFFER_BYTES
         )
+        control_bytes = 0
         if self._batched and sockopts.receive_in_batches(sock):
-            self._control_bytes += sockopts.GRO_CONTROL_BYTES
-        if host in _EVERYWHERE:
+            control_bytes += sockopts.GRO_CONTROL_BYTES
+        has_many_addresses = host in _EVERYWHERE
+        if has_many_addresses:
             sockopts.tell_local_address(sock)
-            self._control_bytes += sockopts.LOCAL_CONTROL_BYTES
-            self._has_many_addresses = True
+            control_bytes += sockopts.LOCAL_CONTROL_BYTES
+        self._inbox = Inbox(
+            sock,
+            self._counters,
+            control_bytes,
+            has_many_addresses=has_many_addresses,
+        )
         self._outbox = Outbox(
             sock,
             self._counters,
@@ -181,38 +183,27 @@ class BatchPort(Port):
 
     def doRead(self) -> None:
         """Receive; the reactor calls this when there is something to read."""
-        counters = self._counters
         taken = 0
         waiting: list[bytes] = []
         sender: Address | None = None
         while taken < MAX_DATAGRAMS_PER_TURN and self._wanted:
             try:
-                data, control, _, address = self.socket.recvmsg(
-                    MAX_RECEIVED_BYTES, self._control_bytes
-                )
+                received = self._inbox.receive()
             except BlockingIOError:
                 break
             except OSError as error:
                 taken += 1
                 self._network_error(error)
                 continue
-            size = sockopts.segment_bytes(control) if control else None
-            if self._has_many_addresses:
-                local = sockopts.local_control(control)
-                if local is not None:
-                    address = Way(address[0], address, local)
-            if size is None:
-                datagrams = [data]
-            else:
-                datagrams = [data[at : at + size] for at in range(0, len(data), size)]
-            taken += len(datagrams)
-            counters.received += len(datagrams)
-            counters.received_batches += 1
-            if address == sender and len(waiting) < MAX_TOGETHER:
-                waiting += datagrams
-                continue
-            self._hand_on(waiting, sender)
-            waiting, sender = datagrams, address
+            for datagrams, address in received:
+                taken += len(datagrams)
+                if address == sender and len(waiting) < MAX_TOGETHER:
+                    waiting += datagrams
+                    continue
+                self._hand_on(waiting, sender)
+                waiting, sender = datagrams, address
+            if self._inbox.is_empty:
+                break
         self._hand_on(waiting, sender)
 
     def _hand_on(self, datagrams: list[bytes], sender: Address | None) -> None:

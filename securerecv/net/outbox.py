@@ -60,7 +60,7 @@ class DatagramCounters:
 
     Attributes:
         received: datagrams.
-        received_batches: the system calls that brought them.
+        received_batches: how many the kernel made of them, by UDP_GRO.
         receive_errors: of the network, by name; ICMP messages on the whole.
         kernel_drops: came in while the receive buffer was full.
         sent: datagrams.
