@@ -534,6 +534,25 @@ class BatchedTests(PortTestCase):
         yield protocol.wait_for(12)
         self.assertEqual(protocol.calls, sent)
 
+    @inlineCallbacks
+    def test_turn(self) -> Any:
+        """A turn ends once, behind all that was there; its failing stops nothing."""
+
+        class Turns(Collector):
+            def turn_over(self) -> None:
+                self.calls.append(([], ("", 0)))
+                raise ZeroDivisionError
+
+        _, protocol, address = self.listen(protocol=Turns())
+        for _ in range(2):
+            for _ in range(3):
+                self.socket_at("127.0.0.1").sendto(b"x", address)
+            yield protocol.wait_for(protocol._count + 3)
+        yield self.wait()
+        counts = [len(datagrams) for datagrams, _ in protocol.calls]
+        self.assertEqual(counts, [1, 1, 1, 0] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_taken(self) -> None:
         """An address that is taken cannot be listened on a second time."""
         _, _, (host, number) = self.listen()

@@ -239,6 +239,27 @@ class SealedTests(TestCase):
         await self.ask(self.sender(), b"#t SAY alice end of it\n")
         self.assertEqual(await self.box(4), [*kept, "anon end of it"])
 
+    async def test_senders_together(self) -> None:
+        """What several senders' datagrams of one turn ask for, each is told."""
+        others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        where = ("127.0.0.1", self.receiver.ports["udp"][1])
+        asked = []
+        for number, sock in enumerate([self.socket, *others] * 2):
+            self.addCleanup(sock.close)
+            sock.settimeout(PATIENCE_S)
+            sender = self.sender()
+            to = b"nobody" if number % 2 else b"alice"
+            request = b"#t%d SEND %b 10\r\nthe text %d\r\n" % (number, to, number)
+            sock.sendto(sender.seal(request, time.time()), where)
+            asked.append((sock, sender, number))
+        for sock, sender, number in asked:
+            reply: bytes = await deferToThread(sock.recv, 65536)
+            answer = sender.open_reply(reply)[1].decode()
+            self.assertRegex(answer, rf"^#t{number} (\+OK|-ERR no-mailbox) ")
+            self.assertEqual("+OK" in answer, number % 2 == 0)
+        texts = [f"anon the text {number}" for number in (0, 2, 4)]
+        self.assertEqual(await self.box(3), texts)
+
     async def test_restart_after_a_flood(self) -> None:
         """However much was taken within the last hour, a restart lets new ones in."""
         await self.receiver.stopService()

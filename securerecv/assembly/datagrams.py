@@ -99,7 +99,7 @@ class DatagramSide:
             self._sealed_refused,
             anonymous=settings.anonymous,
         )
-        self.server.handle(Kind.SEALED, self._sealed_came)
+        self.server.handle(Kind.SEALED, self._sealed_came, self._sealed.post)
 
     def start(self) -> None:
         """

@@ -8,13 +8,15 @@ not let it in again.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from attrs import Factory, define
+
 from securerecv.access.realm import Avatar
 from securerecv.access.tokens import Token
 from securerecv.errors import ErrorCode, PeerError
 from securerecv.intake.messages import Messages, Outcome
 from securerecv.names import ANONYMOUS
 from securerecv.wire.budget import Share
-from securerecv.wire.drops import Dropped, DropReason
+from securerecv.wire.drops import DropReason
 from securerecv.wire.lines import Post, refusal, usage
 from securerecv.wire.reader import Item, Reader, Refused
 from securerecv.wire.replay import ReplayRecord
@@ -27,13 +29,57 @@ Reply = Callable[[Sequence[bytes]], object]
 """Sends datagrams to where the requests came from."""
 
 
-_Letter = tuple[Opened[Token], Post]
-"""A datagram, and the message in it."""
+@define(eq=False)
+class _Bundle:
+    """
+    Messages of one sender from one address.
+
+    Attributes:
+        reply: sends the answers.
+        budget: what the bodies are taken from.
+        posts: the messages.
+        asking: the datagrams of those that ask for an answer by a tag, by index.
+        held_bytes: of the bodies.
+        last: of each ``enc`` the last datagram, by its ``enc``.
+    """
+
+    reply: Reply
+    budget: Share
+    posts: list[Post] = Factory(list)
+    asking: dict[int, Opened[Token]] = Factory(dict)
+    held_bytes: int = 0
+    last: dict[bytes, Opened[Token]] = Factory(dict)
+
+    def add(self, opened: Opened[Token], post: Post) -> None:
+        """Add the message that was in a datagram."""
+        if post.tag:
+            self.asking[len(self.posts)] = opened
+        self.posts.append(post)
+        self.held_bytes += len(post.body)
+        self.last[opened.enc] = opened
+
+    def settle(self, outcome: Outcome, begin: int) -> None:
+        """Answer, when it is known what became of the messages from an index on."""
+        self.budget.give_back(self.held_bytes)
+        # What is not stored may come again, and be answered again.
+        if outcome.is_stored and self.asking:
+            self.reply(list(self._replies(outcome, begin)))
+
+    def _replies(self, outcome: Outcome, begin: int) -> Iterator[bytes]:
+        for index, opened in self.asking.items():
+            tag = self.posts[index].tag
+            error = outcome.refusals.get(begin + index)
+            line = f"{tag}+OK {outcome.ids[begin + index].hex()}\n"
+            yield _sealed_reply(opened, refusal(error, tag) if error else line)
 
 
 class SealedDesk:
     """
     Takes sealed datagrams.
+
+    What `received` has taken is kept when `post` is called: what is done once for
+    all of a sender's messages, and of all senders without a token, costs more than
+    what is done for one.
 
     Args:
         receiver: opens them.
@@ -64,6 +110,7 @@ class SealedDesk:
         self._max_message = max_message
         self._refused = refused
         self._anonymous = anonymous
+        self._bundles: dict[str, list[_Bundle]] = {}
 
     def restore(self, records: Iterable[ReplayRecord], expired_s: int | None) -> None:
         """
@@ -82,7 +129,7 @@ class SealedDesk:
         self, datagrams: Sequence[bytes], address: str, reply: Reply
     ) -> list[DropReason]:
         """
-        Take datagrams that came together.
+        Take datagrams that came together; `post` has them kept.
 
         Args:
             datagrams: from one peer.
@@ -92,32 +139,37 @@ class SealedDesk:
         Returns:
             Why some were dropped.
         """
-        dropped: list[DropReason] = []
-        letters: dict[str, list[_Letter]] = {}
         now_s = self._seconds()
+        taken, dropped = self._receiver.open_all(datagrams, address, now_s)
         budget = self._share_of(address)
         # Bodies are shorter than the datagrams that they come in.
         most = sum(map(len, datagrams))
         left = most if budget.take(most) else 0
         reader = Reader(self._max_message, budget, _check)
-        for datagram in datagrams:
-            try:
-                opened = self._receiver.open(datagram, address, now_s)
-            except Dropped as drop:
-                dropped.append(drop.reason)
-                continue
+        bundles: dict[str, _Bundle] = {}
+        for opened in taken:
+            token = opened.token
             post = reader.post_of(opened.request)
-            if post and left and (opened.token is not None or self._anonymous):
+            if post and left and (token is not None or self._anonymous):
                 left -= len(post.body)
             else:
                 post = self._read(opened, reader, budget, reply)
             if post is not None:
-                sender = opened.token.owner if opened.token else ""
-                letters.setdefault(sender, []).append((opened, post))
+                sender = token.owner if token else ""
+                bundle = bundles.get(sender)
+                if bundle is None:
+                    bundle = bundles[sender] = _Bundle(reply, budget)
+                bundle.add(opened, post)
         budget.give_back(left)
-        for sender, group in letters.items():
-            self._post(sender, group, budget, reply)
+        for sender, bundle in bundles.items():
+            self._bundles.setdefault(sender, []).append(bundle)
         return dropped
+
+    def post(self) -> None:
+        """Have what was received kept, and answered."""
+        gathered, self._bundles = self._bundles, {}
+        for sender, bundles in gathered.items():
+            self._post(sender, bundles)
 
     def _read(
         self, opened: Opened[Token], reader: Reader, budget: Share, reply: Reply
@@ -134,28 +186,27 @@ class SealedDesk:
         self._refuse(opened, item, reply)
         return None
 
-    def _post(
-        self, sender: str, letters: Sequence[_Letter], budget: Share, reply: Reply
-    ) -> None:
+    def _post(self, sender: str, bundles: Sequence[_Bundle]) -> None:
         """Have messages kept, whose bodies are taken from the budget."""
         if sender:
             avatar = Avatar(Standing.USER, sender)
         else:
             avatar = Avatar(Standing.ANONYMOUS, ANONYMOUS)
         # A record holds all that was taken under its enc: one of each will do.
-        by_enc = {opened.enc: opened for opened, _ in letters}
-        records = [opened.replay_record for opened in by_enc.values()]
-        posts = [post for _, post in letters]
+        last: dict[bytes, Opened[Token]] = {}
+        posts: list[Post] = []
+        for bundle in bundles:
+            last |= bundle.last
+            posts += bundle.posts
+        records = [opened.replay_record for opened in last.values()]
 
         def answer(outcome: Outcome) -> None:
-            budget.give_back(sum([len(post.body) for post in posts]))
             for error in outcome.refusals.values():
                 self._refused(error.code)
-            # What is not stored may come again, and be answered again.
-            if outcome.is_stored:
-                replies = list(_replies(letters, outcome))
-                if replies:
-                    reply(replies)
+            begin = 0
+            for bundle in bundles:
+                bundle.settle(outcome, begin)
+                begin += len(bundle.posts)
 
         self._messages.post(avatar, posts, records).addCallback(answer)
 
@@ -201,15 +252,6 @@ def _only_request(reader: Reader, budget: Share, plaintext: bytes) -> Item | Non
 def _check(verb: Verb) -> None:
     if verb.name not in _TAKEN:
         raise PeerError(ErrorCode.NOT_ALLOWED, _ONLY)
-
-
-def _replies(letters: Iterable[_Letter], outcome: Outcome) -> Iterator[bytes]:
-    """Seal the answers to those messages that ask for one by a tag."""
-    for index, (opened, post) in enumerate(letters):
-        if post.tag:
-            error = outcome.refusals.get(index)
-            line = f"{post.tag}+OK {outcome.ids[index].hex()}\n"
-            yield _sealed_reply(opened, refusal(error, post.tag) if error else line)
 
 
 def _sealed_reply(opened: Opened[Token], line: str) -> bytes:

@@ -7,8 +7,8 @@ cannot, the same interface moves them one by one.
 """
 
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVarTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import MessageLengthError
@@ -42,6 +42,9 @@ many: what is done once for all of them costs most of what it takes to do it for
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # what a port may be bound to
 
 
+_Arguments = TypeVarTuple("_Arguments")
+
+
 class BatchProtocol(DatagramProtocol):
     """A protocol on a `BatchPort`."""
 
@@ -58,6 +61,9 @@ class BatchProtocol(DatagramProtocol):
                 On a port that is bound to all addresses it is a `Way`.
         """
         raise NotImplementedError
+
+    def turn_over(self) -> None:
+        """Know that all was handed over that can be read before others' turn."""
 
 
 class BatchPort(Port):
@@ -205,13 +211,16 @@ class BatchPort(Port):
             if self._inbox.is_empty:
                 break
         self._hand_on(waiting, sender)
+        self._guard(self.protocol.turn_over)
 
     def _hand_on(self, datagrams: list[bytes], sender: Address | None) -> None:
         """Give a peer's datagrams to the protocol, unless it has stopped the port."""
-        if sender is None or not self._wanted:
-            return
+        if sender is not None and self._wanted:
+            self._guard(self.protocol.datagrams_received, datagrams, sender)
+
+    def _guard(self, work: Callable[[*_Arguments], None], *args: *_Arguments) -> None:
         try:
-            self.protocol.datagrams_received(datagrams, sender)
+            work(*args)
         except Exception:  # noqa: BLE001  # one peer's must not stop the others'
             self._log.failure("datagrams could not be processed")
 

@@ -67,12 +67,27 @@ class UdpServer(BatchProtocol):
         self.counters = Counters()
         self._folder = folder
         self._handlers: dict[Kind, Handler] = {}
+        self._after_turns: list[Callable[[], None]] = []
         self._writing = LoopingCall(self._write_counters)
         self._writing.clock = clock
 
-    def handle(self, kind: Kind, handler: Handler) -> None:
-        """Have datagrams of a kind handled; others are dropped."""
+    def handle(
+        self,
+        kind: Kind,
+        handler: Handler,
+        after_turn: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Have datagrams of a kind handled; others are dropped.
+
+        Args:
+            kind: which.
+            handler: takes those of one peer that came together.
+            after_turn: called when all that were there have been handled.
+        """
         self._handlers[kind] = handler
+        if after_turn is not None:
+            self._after_turns.append(after_turn)
 
     def listen(self, reactor: Any, port: int, interface: str) -> Any:
         """
@@ -118,6 +133,11 @@ class UdpServer(BatchProtocol):
             return
         for kind, run in groupby(datagrams, _kind_of):
             self._hand_on(kind, list(run), address)
+
+    def turn_over(self) -> None:
+        """Tell those who gather what comes in a turn."""
+        for after_turn in self._after_turns:
+            after_turn()
 
     def _hand_on(self, kind: Kind, datagrams: list[bytes], address: Address) -> None:
         self.counters.taken[kind.value] += len(datagrams)
