@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from securerecv.errors import OperatorError, StorageError, StorageFullError
-from securerecv.vault.blobs import PLACE_BYTES, Blobs, open_blobs
+from securerecv.vault.blobs import PLACE_BYTES, Blob, Blobs, open_blobs
 from securerecv.vault.filereader import FileReader
 from securerecv.vault.filewriter import FileWriter, Progress
 from securerecv.vault.segments import (
@@ -82,6 +82,24 @@ class ContentTests(SynchronousTestCase):
                 size + SEALING_BYTES * max(1, -(-size // SEGMENT_BYTES)),
             )
             self.blobs.delete(FILE_ID)
+
+    def test_not_opened(self) -> None:
+        """Where the disk fails while it is read again, nothing is left open."""
+        writer = self.writer()
+        self.write(writer, self.content, 2)
+        writer.close()
+
+        def fail(*_: object) -> memoryview:
+            raise StorageError
+
+        self.patch(Blob, "read", fail)
+        self.assertRaises(StorageError, self.writer)
+        links = [
+            link.readlink()
+            for link in Path("/proc/self/fd").iterdir()
+            if link.is_symlink()
+        ]
+        self.assertNotIn(self.path, links)
 
     def test_modes(self) -> None:
         """Nobody else may read what is written, whatever the umask is."""

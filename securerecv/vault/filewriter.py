@@ -77,9 +77,13 @@ class FileWriter:
             StorageError: the disk fails.
         """
         blob = self._blob = self._blobs.open(self._file_id, self._layout, make=True)
-        whole = blob.whole_segments()
-        if before is None or before.segments != whole:
-            before = self._read_again(blob, whole)
+        try:
+            whole = blob.whole_segments()
+            if before is None or before.segments != whole:
+                before = self._read_again(blob, whole)
+        except BaseException:
+            self.close()
+            raise
         self._progress = before
 
     def write(self, plaintext: Readable) -> None:
