@@ -93,6 +93,21 @@ class ScanTests(FileTests):
         self.drop(file_id, self.alice)
         self.assertEqual(self.lines(self.alice), [])
 
+    def test_infected_and_stuck(self) -> None:
+        """It is gone, and its owner told, though the disk does not give it back."""
+
+        def fail(_: bytes) -> None:
+            raise StorageError
+
+        self.patch(self.blobs, "delete", fail)
+        self.scanner.verdict = INFECTED
+        file_id, state = self.deliver(CONTENT)
+        self.assertEqual(state, "infected")
+        self.assertEqual(self.told_states(), ["scanning", "infected"])
+        self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
+        self.assertEqual(self.blob_ids(), {file_id})
+        self.assertEqual(len(self.flushLoggedErrors(StorageError)), 1)
+
     def test_held(self) -> None:
         """A file that cannot be scanned is held, and tried again ever later."""
         self.scanner.verdict = HELD

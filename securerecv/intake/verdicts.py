@@ -10,7 +10,9 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.logger import Logger
 
+from securerecv.errors import StorageError
 from securerecv.intake.uploads import Run
 from securerecv.interfaces import Verdict, VerdictKind
 from securerecv.vault import files
@@ -21,6 +23,8 @@ from securerecv.vault.store import Store
 from securerecv.wire.filelines import FileRecord, FileState
 
 _MAX_WHY_CHARACTERS = 300
+
+_log = Logger()
 
 
 class Verdicts:
@@ -129,9 +133,12 @@ class Verdicts:
             now_s=int(self._seconds()),
         )
         if (yield self._store.write(infected)):
-            # Without its key it is noise already; this only gives back the room.
-            yield self._run(self._blobs.delete, stored.id)
             self._tell(stored, details, FileState.INFECTED)
+            # Without its key it is noise already; this only gives back the room.
+            try:
+                yield self._run(self._blobs.delete, stored.id)
+            except StorageError:
+                _log.failure("not deleted; it will be tried again")
 
     @inlineCallbacks
     def _hold(
