@@ -184,6 +184,15 @@ class ScanTests(FileTests):
         self.assertEqual(self.lines(self.alice)[1], f"WHY {file_id} it is encrypted")
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
 
+    def test_dropped_ones_are_forgotten(self) -> None:
+        """However many are held and dropped, no more is remembered of them."""
+        for verdict in (HELD, LASTING):
+            self.scanner.verdict = verdict
+            file_id, _ = self.deliver(CONTENT)
+            self.drop(file_id, self.alice)
+        scans = self.files._scans
+        self.assertEqual((scans._held, scans._lasting), ({}, {}))
+
     def test_other_reason(self) -> None:
         """A new reason takes the place of the old, without a new announcement."""
         self.scanner.verdict = HELD

@@ -129,6 +129,7 @@ class FileShelf:
         drop = partial(files.drop, account_id=owner, file_id=stored.id)
         yield self._store.write(drop)
         self._dropped(stored.id)
+        self._scans.forget(stored.id)
         yield self._run(self._blobs.delete, stored.id)
         return Answer()
 

@@ -105,6 +105,11 @@ class Scans:
             done.addErrback(self._failed)
             done.addCallback(self._over, file_id, sender)
 
+    def forget(self, file_id: bytes) -> None:
+        """Do not try a file again that is there no more."""
+        self._held.pop(file_id, None)
+        self._lasting.pop(file_id, None)
+
     def wait(self, file_id: bytes, timeout_s: float) -> "Deferred[None]":
         """Wait until a scan is over, but not longer than that."""
         done: Deferred[None] = Deferred()
