@@ -24,7 +24,7 @@ from securerecv.net import sockopts
 from securerecv.wire.sealing import SealedSender
 
 MOST_PER_S = 400_000
-"""More than this process can send: so many are made for a second without a rate."""
+"""As many as go: more than this process can send one by one."""
 
 AT_ONCE = 32
 """Datagrams between two looks at the clock, or in a batch."""
@@ -83,7 +83,7 @@ class Blast:
 
     def send(self, datagrams: Iterable[bytes], rate: float, seconds: float) -> int:
         """
-        Send some a second, or with a rate of 0 as many as go; return how many.
+        Send so many a second, or as many as go; return how many.
 
         It ends early when there are no more.
         """
@@ -91,7 +91,7 @@ class Blast:
         sent = 0
         began_s = time.perf_counter()
         while (passed_s := time.perf_counter() - began_s) < seconds:
-            if rate and sent > passed_s * rate:
+            if sent > passed_s * rate:
                 time.sleep(sent / rate - passed_s)
             some = list(islice(waiting, AT_ONCE))
             if not some:
@@ -136,7 +136,7 @@ def run(given: argparse.Namespace) -> dict[str, float | int | str]:
     """
     datagrams: Iterable[bytes]
     if given.dialect == "sealed":
-        count = int((given.rate or MOST_PER_S) * given.seconds) + AT_ONCE
+        count = int(given.rate * given.seconds) + AT_ONCE
         datagrams = list(sealed(given.key, count))
     else:
         datagrams = cycle(syslog() if given.dialect == "syslog" else metrics())
@@ -159,7 +159,7 @@ def main() -> int:
         "--dialect", choices=("sealed", "syslog", "metrics"), required=True
     )
     parser.add_argument("--key", type=bytes.fromhex, help="for sealed datagrams")
-    parser.add_argument("--rate", type=float, default=0.0, help="a second (no limit)")
+    parser.add_argument("--rate", type=float, required=True, help="a second")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--batched", action="store_true")
     try:
