@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bench.proc import cpu_seconds, machine_cpu_seconds
+from bench.proc import cpu_seconds, machine_cpu_seconds, own_cpu_seconds
 
 
 class Meter:
@@ -13,14 +13,14 @@ class Meter:
 
     Args:
         server_pid: the process whose CPU time is the server's. The generator's is
-            this process's own.
+            this process's own, and that of programs which it has run to their ends.
     """
 
     def __init__(self, server_pid: int) -> None:
         self._server_pid = server_pid
         self._server_from_s = cpu_seconds(server_pid)
         self._machine_from_s = machine_cpu_seconds()
-        self._own_from_s = time.process_time()
+        self._own_from_s = own_cpu_seconds()
         self._from_s = time.perf_counter()
 
     def figures(self, messages: int) -> dict[str, float | int | str]:
@@ -33,7 +33,7 @@ class Meter:
         """
         shares = max(messages, 1)
         elapsed_s = time.perf_counter() - self._from_s
-        own_s = time.process_time() - self._own_from_s
+        own_s = own_cpu_seconds() - self._own_from_s
         server_s = cpu_seconds(self._server_pid) - self._server_from_s
         others_s = machine_cpu_seconds() - self._machine_from_s - own_s - server_s
         return {
