@@ -22,13 +22,13 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
+from bench.certificate import certificate
 from securerecv.net import sockopts
 from securerecv.net.dtlspeer import taken_from
 from securerecv.net.gro import RECEIVE_BUFFER_BYTES
 from securerecv.net.inbox import MAX_RECEIVED_BYTES
 from securerecv.net.outbox import Address, DatagramCounters, Outbox
 from securerecv.net.tls import DATAGRAM_BYTES, ServerDtls
-from securerecv.vault.certificates import self_made_certificate
 from securerecv.wire.datagram import KIND_REPLY
 from securerecv.wire.dtlsrecords import MAX_RECORD_BYTES, datagrams, random_of_hello
 from securerecv.wire.records import RECORD_BYTES
@@ -158,10 +158,7 @@ def serve_dtls_batched(sock: socket.socket, tls: ServerDtls) -> None:
 def server_dtls() -> ServerDtls:
     """Make the DTLS of the server under test, with a certificate of its own."""
     with tempfile.TemporaryDirectory() as name:
-        files = Path(name) / "certificate.pem", Path(name) / "key.pem"
-        for file, content in zip(files, self_made_certificate(), strict=True):
-            file.write_bytes(content)
-        return ServerDtls(*files, time.monotonic)
+        return ServerDtls(*certificate(Path(name)), time.monotonic)
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.certificate import certificate
 from bench.fileways import NAME
-from bench.peers import certificate, free_port, home_of, listening
+from bench.peers import free_port, home_of, listening
 from bench.proc import children
 from bench.servers import NotStartedError, Server, installed
 from bench.tls import CIPHER

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from bench.absence import absence
+from bench.certificate import certificate
 from bench.proc import udp_socket
 from bench.servers import (
     START_TIMEOUT_S,
@@ -25,7 +26,6 @@ from bench.servers import (
 )
 from bench.tls import CIPHER
 from bench.turns import Entry
-from securerecv.vault.certificates import self_made_certificate
 
 _MOSQUITTO = """\
 listener {port} 127.0.0.1
@@ -55,14 +55,6 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate and its key."""
-    files = folder / "certificate.pem", folder / "key.pem"
-    for file, content in zip(files, self_made_certificate(), strict=True):
-        file.write_bytes(content)
-    return files
 
 
 def home_of(folder: Path, name: str) -> Path:

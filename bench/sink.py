@@ -21,9 +21,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 
+from bench.certificate import certificate
 from securerecv.net.tls import ServerTls
 from securerecv.net.tlsport import listen_tls
-from securerecv.vault.certificates import self_made_certificate
 
 GREETING = b"* sink ready\r\n"
 ANON_ANSWER = b"+OK anon-0000000000000000\r\n"
@@ -119,10 +119,7 @@ class Sink(Protocol):
 def server_tls() -> ServerTls:
     """Make the TLS of the server under test, with a certificate of its own."""
     with tempfile.TemporaryDirectory() as name:
-        files = Path(name) / "certificate.pem", Path(name) / "key.pem"
-        for file, content in zip(files, self_made_certificate(), strict=True):
-            file.write_bytes(content)
-        return ServerTls(*files)
+        return ServerTls(*certificate(Path(name)))
 
 
 def serve(factory: Factory[Any], reactor: Any) -> None:
