@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn, TextIO
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -15,7 +16,11 @@ from zope.interface import implementer
 from securerecv.banner import banner
 from securerecv.errors import OperatorError, SecurerecvError
 from securerecv.log import log_observer
-from securerecv.process import keep_secrets_in_memory, look_for_garbage_seldom
+from securerecv.process import (
+    keep_secrets_in_memory,
+    look_for_garbage_seldom,
+    watch_terminal,
+)
 from securerecv.service import Receiver
 from securerecv.settings import OPTIONS, Settings, load
 
@@ -101,6 +106,7 @@ class ReceiverProcess(Service):
         self._reactor = reactor
         self._log_file = log_file
         self._screen = screen
+        self._terminal: LoopingCall | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application, and give it the log observer."""
@@ -131,6 +137,7 @@ class ReceiverProcess(Service):
 
     def _show_banner(self) -> None:
         if self._screen is not None:
+            self._terminal = watch_terminal(self._reactor, self._reactor.stop)
             self._screen.write(banner(self._receiver))
             self._screen.flush()
 
@@ -138,6 +145,8 @@ class ReceiverProcess(Service):
     def stopService(self) -> Generator[Any, Any, None]:
         """Stop."""
         super().stopService()
+        if self._terminal is not None and self._terminal.running:
+            self._terminal.stop()
         yield self._receiver.stopService()
 
 

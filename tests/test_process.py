@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -13,13 +14,25 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from subprocess import STDOUT
 from typing import IO
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.program import SClient, ServerProcess, environment, run, server
+from securerecv.process import LOOK_AT_TERMINAL_EVERY_S, watch_terminal
+from tests.program import (
+    PATIENCE_S,
+    ROOT,
+    SClient,
+    ServerProcess,
+    environment,
+    run,
+    server,
+)
+from tests.terminal import Terminal
 
 
 @functools.cache
@@ -31,6 +44,12 @@ def _folder_with_alice() -> tuple[Path, str]:
     if added.returncode:
         raise AssertionError(added.stderr)
     return folder, added.stdout.removeprefix("Recovery code: ").strip()
+
+
+def end(pid: int) -> None:
+    """End a process that should have ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class ProgramTests(SynchronousTestCase):
@@ -67,6 +86,67 @@ class ProgramTests(SynchronousTestCase):
         self.assertEqual(last, "+OK you are alice")
         client.type("LAST\nQUIT\n")
         return client.read_all()
+
+
+class TerminalTests(SynchronousTestCase):
+    """A server that was started at a terminal."""
+
+    def test_closed(self) -> None:
+        """
+        ``make run`` as all that a terminal is for ends when it is closed.
+
+        The signal goes to make alone, which waits for the server.
+        """
+        folder = Path(self.mktemp()).absolute()
+        (folder / ".venv").mkdir(parents=True)
+        (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+        for name in ("setup.cfg", "pyproject.toml", ".venv/made", ".venv/installed"):
+            (folder / name).touch()
+        words = "ARGS=--port 0 --interface 127.0.0.1"
+        terminal = Terminal(
+            "make", "-f", str(ROOT / "Makefile"), "run", words, folder=folder
+        )
+        terminal.wait_for("Type next")
+        leader = terminal.process.pid
+        path = Path(f"/proc/{leader}/task/{leader}/children")
+        (server_pid,) = map(int, path.read_text().split())
+        self.addCleanup(end, server_pid)
+        terminal.process.ptyproc.fileobj.close()
+        deadline = time.monotonic() + PATIENCE_S
+        while terminal.process.isalive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertFalse(Path(f"/proc/{server_pid}").exists())
+
+    def test_foreground(self) -> None:
+        """Only who was in the foreground at last minds that the terminal is gone."""
+        mine, other = os.getpgrp(), os.getpgrp() + 1
+        for seen, times in (
+            ([mine, mine], 1),
+            ([other, mine], 1),
+            ([mine, other], 0),
+            ([], 0),
+        ):
+            self.assertEqual(self.goings(seen), times, seen)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        self.assertEqual(self.goings([mine, mine]), 0)
+
+    def goings(self, seen: list[int]) -> int:
+        """Watch a terminal that has those in the foreground, and is gone then."""
+        groups = iter(seen)
+        gone: list[None] = []
+
+        def in_foreground(_: int) -> int:
+            for group in groups:
+                return group
+            raise OSError
+
+        self.patch(os, "tcgetpgrp", in_foreground)
+        clock = Clock()
+        looking = watch_terminal(clock, lambda: gone.append(None))
+        clock.pump([LOOK_AT_TERMINAL_EVERY_S] * 3)
+        self.assertFalse(looking.running)
+        return len(gone)
 
 
 class PersonTests(ProgramTests):
