@@ -255,6 +255,14 @@ class ScanTests(FileTests):
         self.assertEqual(self.reactor.wait(finished), "scanning")
         self.assertEqual(self.reactor.clock.getDelayedCalls(), [])
 
+    def test_asked_after_the_stop(self) -> None:
+        """Who asks when the server stops does not wait for a verdict."""
+        self.send_later()
+        again = self.put(CONTENT)
+        self.files.close()
+        self.assertEqual(self.reactor.wait(again.finish()), "scanning")
+        self.scanner.scans[0].done.callback(CLEAN)
+
     def test_store_fails(self) -> None:
         """A verdict that could not be stored is asked for again."""
         self.scanner.verdict = None

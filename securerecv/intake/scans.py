@@ -114,7 +114,7 @@ class Scans:
         """Wait until a scan is over, but not longer than that."""
         done: Deferred[None] = Deferred()
         waiting = self._under_way.get(file_id)
-        if waiting is None:
+        if waiting is None or self._stopped:
             done.callback(None)
             return done
         waiting.append(done)
