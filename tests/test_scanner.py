@@ -134,6 +134,8 @@ class ChoiceTests(ScannerTestCase):
         """The clamd that was named is used, and what it says of itself is shown."""
         started = self.start(str(clamd().place))
         self.assertEqual(started.refusal, "")
+        # Nothing bad is said of one that had no time to answer: the banner is early.
+        self.assertEqual(started.words, f"{clamd().place}, which is being asked")
         await until(lambda: self.back)
         self.assertIn(f"{clamd().place}, ClamAV ", started.words)
         kinds = await gatherResults(
@@ -154,7 +156,7 @@ class ChoiceTests(ScannerTestCase):
         started = self.start(str(own.place))
         self.assertEqual(started.refusal, "")
         self.assertIs(await self.kind(started, b"hello"), VerdictKind.HELD)
-        self.assertIn("does not answer", started.words)
+        self.assertIn(f"{own.place} does not answer", started.words)
         for times in (1, 2):
             own.start()
             await until(partial(self.was_back, times))
@@ -166,6 +168,7 @@ class ChoiceTests(ScannerTestCase):
         """A clamd on one of the usual sockets is found."""
         missing = str(self.data / "clamd.ctl")
         started = self.start("auto", (missing, clamd().place.path))
+        self.assertEqual(started.words, f"{clamd().place}, which is being asked")
         await until(lambda: self.back)
         self.assertIn(clamd().place.path, started.words)
         self.assertIs(await self.kind(started, EICAR), VerdictKind.INFECTED)

@@ -81,7 +81,10 @@ class ClamdScanner:
             return f"{whose}, {version}{warning(self._report)}"
         if self._own is not None:
             return "a clamd of its own, which is starting"
-        return f"{self._settings.scanner} does not answer; files wait until it does"
+        place = self._settings.scanner if self._contact is None else self._contact.place
+        if self._silent_since_s is None:
+            return f"{place}, which is being asked"
+        return f"{place} does not answer; files wait until it does"
 
     def start(self) -> None:
         """Choose, and begin to look after it."""
