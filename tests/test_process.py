@@ -485,19 +485,25 @@ class OperatorTests(ProgramTests):
         well = run(*place)
         self.assertEqual(well.returncode, 0, well.stdout + well.stderr)
         self.assertNotIn("mend", well.stdout)
+        self.assertEqual(well.stderr, "")
         with server(self.data):
             self.assertEqual(run(*place).returncode, 0)
         store = self.data / "store.sqlite3"
         secret = self.data / "keys" / "server-secret"
-        for words, command in {
-            "type: chmod 0600": ["chmod", "644", str(store)],
-            "restore it from a backup": ["rm", str(secret)],
-            "start the server once": ["mv", str(self.data), f"{self.data}.old"],
-        }.items():
+        for words, what, command in (
+            ("type: chmod 0600", "permissions", ["chmod", "644", str(store)]),
+            ("restore it from a backup", "permissions, keys", ["rm", str(secret)]),
+            (
+                "start the server once",
+                "data folder",
+                ["mv", str(self.data), f"{self.data}.old"],
+            ),
+        ):
             subprocess.run(command, check=True)
             ill = run(*place)
             self.assertEqual(ill.returncode, 1, ill.stdout + ill.stderr)
             self.assertIn(words, ill.stdout)
+            self.assertEqual(ill.stderr, f"securerecv: to be mended: {what}\n")
         self.assertFalse(self.data.exists())
 
     def test_doctor_finds_damage(self) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from securerecv.cli.place import settings_of, with_options
+from securerecv.errors import SecurerecvError
 
 
 @click.command()
@@ -12,11 +13,12 @@ def doctor(**options: str | None) -> None:
     from securerecv.checkup import checkup
 
     settings = settings_of(**options)
-    healthy = True
+    ill = []
     for finding in checkup(settings):
-        healthy = healthy and finding.is_well
+        if not finding.is_well:
+            ill.append(finding.what)
         mark = click.style("ok  ", fg="green") if finding.is_well else ""
         mark = mark or click.style("mend", fg="red", bold=True)
         click.echo(f"{mark} {finding.what}: {finding.words}")
-    if not healthy:
-        raise SystemExit(1)
+    if ill:
+        raise SecurerecvError(f"to be mended: {', '.join(ill)}")
