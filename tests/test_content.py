@@ -192,7 +192,7 @@ class PaceTests(SynchronousTestCase):
         self.assertFalse(session.finished)
         session.expire(deadline)
         self.assertTrue(session.finished)
-        self.assertTrue(hear(session).startswith("-ERR timeout "))
+        self.assertTrue(hear(session).startswith("#u -ERR timeout "))
         self.assertFalse(session.wants_data)
 
     def test_quick_before(self) -> None:

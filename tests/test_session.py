@@ -499,6 +499,24 @@ class DeadlineTests(SynchronousTestCase):
             say(session, data, now=1000.5 + second)
         self.assert_ends_at(session, 1000 + limits.REQUEST_TIMEOUT_S + 100)
 
+    def test_tag_of_what_is_late(self) -> None:
+        """That it took too long is the answer to what has a tag, and no other."""
+        for said, tag in (
+            ("#a SEND bob 5\nhel", "#a "),
+            ("#a SEND bob 5\nhello\r", "#a "),
+            ("#a PING\n", ""),
+            ("#a SEND bob 5\nhello\r\n#b SEND bob 5\n", "#b "),
+            (f"#a SEND bob {2**20}\nhel", ""),
+        ):
+            session = enter()
+            for event in say(session, said, now=10):
+                accept(session, one_post(event))
+            hear(session)
+            deadline = session.deadline()
+            assert deadline is not None
+            session.expire(deadline)
+            self.assertRegex(hear(session), rf"\A{tag}-ERR timeout [^\n]+\n\Z")
+
     def test_slow_refused_payload(self) -> None:
         """So has one that was refused."""
         session = enter()

@@ -42,6 +42,11 @@ class Incoming:
         return self._stopped_at is not None
 
     @property
+    def tag(self) -> str:
+        """What its answer begins with."""
+        return self._command.request.tag
+
+    @property
     def deadline(self) -> float | None:
         """When the peer is too slow; None if it is not the peer who is waited for."""
         return self._deadline if self._stopped_at is None else None

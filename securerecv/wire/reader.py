@@ -160,6 +160,11 @@ class Reader:
         self._drop_body()
 
     @property
+    def tag(self) -> str:
+        """What the answer to the request begins with whose payload is being read."""
+        return self._body_of.tag if self._body_of else ""
+
+    @property
     def payload_bytes(self) -> int:
         """The size of the payload that is being read, as far as it is known."""
         return len(self._body) + self._body_left
@@ -359,7 +364,7 @@ class Reader:
     def _read_body(self) -> Item | None:
         chunk = self._data[self._at : self._at + self._body_left]
         if not self._budget.take(len(chunk)):
-            tag = self._body_of.tag if self._body_of else ""
+            tag = self.tag
             self._refuse_body(self._body_left)
             return Refused(_too_busy(), tag)
         self._body += chunk

@@ -253,7 +253,8 @@ class Session:
         deadline = self.deadline()
         if deadline is not None and now >= deadline:
             words = "nothing complete came in time; connect again"
-            self._say(self._write(PeerError(ErrorCode.TIMEOUT, words), ""))
+            tag = self._reader.tag if self._upload is None else self._upload.tag
+            self._say(self._write(PeerError(ErrorCode.TIMEOUT, words), tag))
             self._end()
 
     def close(self) -> None:
