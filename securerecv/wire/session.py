@@ -326,19 +326,21 @@ class Session:
         posts: list[Post] = []
         size = 0
         while self.has_unread and self._may_read():
-            more, count = ([], 0) if self._held else self._read_posts()
+            more, more_bytes = ([], 0) if self._held else self._read_posts()
             if more:
                 self._unfinished_since = None
+                self._count(more, more_bytes)
                 posts += more
-                size += self._count(more, count)
+                size += more_bytes
                 continue
             item = self._held or self._read()
             self._held = None
             if item is None:
                 break
             if isinstance(item, Post):
+                self._count([item], len(item.body))
                 posts.append(item)
-                size += self._count([item], len(item.body))
+                size += len(item.body)
             elif isinstance(item, list):
                 event = self._together(posts, size)
                 self._say(item)
@@ -374,11 +376,10 @@ class Session:
             self._slots.append(chunk.command.wait_again())
         return chunk
 
-    def _count(self, posts: Sequence[Post], size: int) -> int:
-        """Count messages, and their bytes, as in flight until they are answered."""
+    def _count(self, posts: Sequence[Post], size: int) -> None:
+        """Count messages and their bytes as in flight, until they are answered."""
         self._posts_in_flight += len(posts)
         self._bytes_in_flight += size
-        return size
 
     def _together(self, posts: list[Post], size: int) -> Posts | None:
         if not posts:
