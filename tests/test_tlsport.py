@@ -8,7 +8,9 @@ socket itself and with Twisted's own TLS.
 from __future__ import annotations
 
 import errno
+import gc
 import socket
+import weakref
 from typing import Any
 
 from OpenSSL import SSL
@@ -577,6 +579,18 @@ class OnSocketTests(TlsTestCase):
         self.assertEqual(wire.fileno(), -1)
         await pause(SOON_S)
         self.assertEqual(len(ear.reasons), 1)
+
+    async def test_memory_is_given_back(self) -> None:
+        """OpenSSL's part of a connection ends with it, whoever knows the transport."""
+        peer, ear = await self.open_house().enter(self)
+        wire = ear.wire
+        there = weakref.ref(wire.getHandle())
+        self.addCleanup(gc.enable)
+        gc.disable()
+        await peer.goodbye()
+        await ear.lost()
+        self.assertFalse(wire.connected)
+        self.assertIsNone(there())
 
     async def test_half_closed(self) -> None:
         """Who has said goodbye can go on hearing, and has then a clean end."""

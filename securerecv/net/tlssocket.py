@@ -42,7 +42,7 @@ class TlsSocket:
     One end of a TLS connection.
 
     Args:
-        connection: OpenSSL's, on this socket.
+        connection: OpenSSL's, on this socket; it is let go by `close`.
         sock: connected; nobody else uses it from here on.
 
     Attributes:
@@ -158,6 +158,8 @@ class TlsSocket:
             with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.socket.close()
+        # Whoever still knows this end must not keep OpenSSL's memory alive.
+        del self.connection
 
     def _count_waiting(self) -> int:
         """Tell how many bytes the socket has; cheaper than to try in vain."""
