@@ -83,7 +83,8 @@ class Window:
     expires_ms: int = 0
     is_forgotten: bool = False
     _top: int = 0
-    _taken: int = 0  # bit n: the number n below the top was taken
+    _at: int = 0  # all numbers above this one, up to the top, were taken
+    _taken: int = 0  # bit n: the number n below that one was taken
 
     def check(self, sequence: int) -> None:
         """
@@ -97,6 +98,7 @@ class Window:
             return
         if behind >= WINDOW:
             raise Dropped(DropReason.BEHIND_WINDOW)
+        self._catch_up()
         if self._taken >> behind & 1:
             raise Dropped(DropReason.REPLAYED)
 
@@ -108,20 +110,41 @@ class Window:
         the window past what an honest sender says next.
         """
         ahead = sequence - self._top
-        if ahead <= 0:
-            self._taken |= 1 << -ahead
-        else:
-            # Far ahead everything is shifted out; it must not be tried, since
-            # the number could have 2**64 bits.
-            kept = self._taken << ahead if ahead < WINDOW else 0
-            self._taken = kept & _ALL | 1
+        if ahead > 0:
+            if ahead > 1:
+                self._catch_up()
+                self._move(sequence)
+                self._taken |= 1
             self._top = sequence
+        else:
+            self._catch_up()
+            self._taken |= 1 << -ahead
         expires_ms = time_ms + MAX_TIME_DIFFERENCE_MS
         if expires_ms > self.expires_ms:  # noqa: PLR1730  max() takes twice as long
             self.expires_ms = expires_ms
 
+    def _move(self, sequence: int) -> None:
+        """Have the bitmap begin at a number further ahead, which is not taken."""
+        ahead = sequence - self._at
+        # Far ahead everything is shifted out; it must not be tried, since
+        # the number could have 2**64 bits.
+        self._taken = self._taken << ahead & _ALL if ahead < WINDOW else 0
+        self._at = sequence
+
+    def _catch_up(self) -> None:
+        """
+        Have the bitmap begin at the top.
+
+        Numbers that come one after the other, as most senders', wait for this.
+        """
+        ahead = self._top - self._at
+        if ahead:
+            self._move(self._top)
+            self._taken |= (1 << min(ahead, WINDOW)) - 1
+
     def record(self) -> ReplayRecord:
         """Give what has to be stored."""
+        self._catch_up()
         size = (self._taken.bit_length() + 7) // 8
         return ReplayRecord(
             self.digest,
@@ -140,9 +163,10 @@ class Window:
             raise StorageError("a stored replay window has a wrong size")
         (top,) = _TOP.unpack_from(state)
         taken = int.from_bytes(state[_TOP.size :], "big")
+        self._catch_up()
         ahead = top - self._top
         if ahead > 0:
-            self._taken = self._taken << ahead if ahead < WINDOW else 0
+            self._move(top)
             self._top = top
         elif -ahead < WINDOW:
             taken <<= -ahead
