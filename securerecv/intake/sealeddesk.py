@@ -39,7 +39,6 @@ class _Bundle:
         budget: what the bodies are taken from.
         posts: the messages.
         asking: the datagrams of those that ask for an answer by a tag, by index.
-        held_bytes: of the bodies.
         last: of each ``enc`` the last datagram, by its ``enc``.
     """
 
@@ -47,7 +46,6 @@ class _Bundle:
     budget: Share
     posts: list[Post] = Factory(list)
     asking: dict[int, Opened[Token]] = Factory(dict)
-    held_bytes: int = 0
     last: dict[bytes, Opened[Token]] = Factory(dict)
 
     def add(self, opened: Opened[Token], post: Post) -> None:
@@ -55,12 +53,11 @@ class _Bundle:
         if post.tag:
             self.asking[len(self.posts)] = opened
         self.posts.append(post)
-        self.held_bytes += len(post.body)
         self.last[opened.enc] = opened
 
     def settle(self, outcome: Outcome, begin: int) -> None:
         """Answer, when it is known what became of the messages from an index on."""
-        self.budget.give_back(self.held_bytes)
+        self.budget.give_back(sum([len(post.body) for post in self.posts]))
         # What is not stored may come again, and be answered again.
         if outcome.is_stored and self.asking:
             self.reply(list(self._replies(outcome, begin)))

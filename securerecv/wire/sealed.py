@@ -84,20 +84,17 @@ class Opened(Generic[TokenT]):
         request: the plaintext, not looked at yet.
         token: the sender's; None for an anonymous one.
         sequence: its number under ``enc``.
+        enc: 32 bytes; two datagrams with the same come from the same sender.
         max_reply_bytes: the longest text that `reply` takes, at least 41.
     """
 
     request: bytes = field(repr=False)
     token: TokenT | None = field(repr=False)
     sequence: int
+    enc: bytes
     max_reply_bytes: int
     _context: _Context = field(repr=False)
     _has_replied: bool = False
-
-    @property
-    def enc(self) -> bytes:
-        """32 bytes; two datagrams with the same come from the same sender."""
-        return self._context.enc
 
     @property
     def replay_record(self) -> ReplayRecord:
@@ -265,7 +262,7 @@ class SealedReceiver(Generic[TokenT]):
             self._contexts.move_to_end(name)
         context.window.take(sequence, time_ms)
         room = size - REPLY_OVERHEAD_BYTES
-        return Opened(request, token, sequence, room, context)
+        return Opened(request, token, sequence, context.enc, room, context)
 
     def _open_first(
         self,
