@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from ssl import OPENSSL_VERSION
 from typing import Any, NoReturn
 
 import attrs
@@ -29,27 +25,13 @@ from bench import servers
 from bench.boxes import make_boxes
 from bench.classes import CLASSES, LOGINS, Bench
 from bench.document import parts, write_into
+from bench.machine import machine
 from securerecv.errors import OperatorError
 from securerecv.net import counters
 
 MANY_BOXES = 1000
 RUNS, RUN_S = 3, 1.5
 QUICK_RUNS, QUICK_RUN_S = 1, 1.0
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on: cores, load, kernel and library versions."""
-    return {
-        "cores": os.cpu_count(),
-        "load_average_1_min": round(os.getloadavg()[0], 2),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "twisted": version("twisted"),
-        "pyopenssl": version("pyopenssl"),
-        "cryptography": version("cryptography"),
-        "bcrypt": version("bcrypt"),
-        "openssl_of_the_generator": OPENSSL_VERSION,
-    }
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
