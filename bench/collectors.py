@@ -9,6 +9,7 @@ among them.
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -41,6 +42,7 @@ CACHE_QUERY_INTERFACE = 127.0.0.1
 CACHE_QUERY_PORT = {query_port}
 MAX_CACHE_SIZE = inf
 MAX_UPDATES_PER_SECOND = 1
+MAX_UPDATES_PER_SECOND_ON_SHUTDOWN = 1000000
 MAX_CREATES_PER_MINUTE = 1
 CARBON_METRIC_INTERVAL = 0
 DATABASE = whisper
@@ -133,11 +135,12 @@ def rsyslog(folder: Path) -> Collector:
 
 def carbon(folder: Path) -> Collector:
     """Return Graphite's carbon-cache, which keeps metrics in memory."""
-    home = home_of(folder, "carbon")
 
     @contextmanager
     def start() -> Iterator[Server]:
         program = installed("carbon-cache.py")
+        shutil.rmtree(folder / "carbon", ignore_errors=True)
+        home = home_of(folder, "carbon")
         port = free_port(socket.SOCK_DGRAM)
         configuration = home / "carbon.conf"
         configuration.write_text(
