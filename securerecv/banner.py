@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from attrs import evolve
 from sqlalchemy import make_url
 
 from securerecv import __version__
@@ -61,9 +62,10 @@ def next_command(receiver: Receiver) -> str:
 def _way_to(place: Place) -> str:
     if place.transport == "unix":
         return f"-unix {shlex.quote(place.host)}"
-    where = "127.0.0.1" if place.host in EVERYWHERE else place.host
+    if place.host in EVERYWHERE:
+        place = evolve(place, host="127.0.0.1")
     version = "-dtls1_2 " if place.transport == "udp" else ""
-    return f"{version}-connect {where}:{place.port}"
+    return f"{version}-connect {place}"
 
 
 def account_command(settings: Settings) -> str:

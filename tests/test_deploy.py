@@ -91,7 +91,7 @@ class SystemdTests(SynchronousTestCase):
         for sock, words in ((tcp, ()), (udp, ("-dtls1_2",))):
             port = sock.getsockname()[1]
             sock.close()
-            program.wait_for(rf":::{port}$")
+            program.wait_for(rf" \[::\]:{port}$")
             person = SClient(port, *words)
             self.addCleanup(person.close)
             self.assertEqual(person.read(), "* securerecv/1 ready")

@@ -23,8 +23,11 @@ class Place:
     proxied: bool = False
 
     def __str__(self) -> str:
-        """Write it for people."""
-        return self.host if self.transport == "unix" else f"{self.host}:{self.port}"
+        """Write it for people, who can give it to other programs as it is."""
+        if self.transport == "unix":
+            return self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 def place_of(port: Any, transport: str, *, proxied: bool = False) -> Place:
