@@ -26,6 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from securerecv.net import inbox
 from securerecv.net.gro import (
     MAX_DATAGRAMS_PER_TURN,
     MAX_TOGETHER,
@@ -533,6 +534,18 @@ class BatchedTests(PortTestCase):
             port.send(sent[-1][0], address)
         yield protocol.wait_for(12)
         self.assertEqual(protocol.calls, sent)
+
+    @inlineCallbacks
+    def test_more_peers_than_are_remembered(self) -> Any:
+        """However many peers there are, each one's address is right, later too."""
+        self.patch(inbox, "MAX_ORIGINS", 3)
+        _, protocol, address = self.listen()
+        peers = [self.socket_at("127.0.0.1") for _ in range(5)] * 2
+        for peer in peers:
+            peer.sendto(b"x", address)
+        yield protocol.wait_for(len(peers))
+        found = [place for _, place in protocol.calls]
+        self.assertEqual(found, [peer.getsockname() for peer in peers])
 
     @inlineCallbacks
     def test_turn(self) -> Any:

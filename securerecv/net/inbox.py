@@ -21,8 +21,16 @@ MAX_MESSAGES = 32
 MAX_RECEIVED_BYTES = 65_535
 """UDP's length field has 16 bits, and a batch is no longer than one datagram."""
 
+MAX_ORIGINS = 1024
+"""Peers whose addresses need not be read again, about 500 bytes each."""
+
 Received = tuple[list[bytes], Address]
 """Datagrams, in the order in which they came, and the peer that sent them all."""
+
+_Origin = tuple[Address, int | None]
+"""Who sent a message, and how long each datagram in it is."""
+
+_PLACES = range(0, MAX_MESSAGES * MAX_RECEIVED_BYTES, MAX_RECEIVED_BYTES)
 
 _IPV4 = Struct("!2xH4s")
 _IPV6 = Struct("!2xHI16s")
@@ -99,6 +107,8 @@ class Inbox:
         self._content = mmap(-1, MAX_MESSAGES * MAX_RECEIVED_BYTES)
         self._head_bytes = _NAME_BYTES + control_bytes
         self._heads = bytearray(MAX_MESSAGES * self._head_bytes)
+        self._split_heads = Struct(f"{self._head_bytes}s")
+        self._origins: dict[bytes, _Origin] = {}
         self._vectors = (_Vector * MAX_MESSAGES)()
         self._messages = bytearray(MAX_MESSAGES * ctypes.sizeof(_Message))
         self._lay_out(control_bytes)
@@ -159,20 +169,17 @@ class Inbox:
 
     def _found(self, lengths: list[int]) -> list[Received]:
         """Cut messages of these lengths, and put those of a peer together."""
-        heads = bytes(self._heads)
+        heads = self._split_heads.iter_unpack(self._heads)
         found: list[Received] = []
         datagrams: list[bytes] = []
         last_head = b""
         size: int | None = None
-        for number, length in enumerate(lengths):
-            at = number * self._head_bytes
-            head = heads[at : at + self._head_bytes]
+        for length, at, (head,) in zip(lengths, _PLACES, heads, strict=False):
             if head != last_head:
                 last_head = head
-                address, size = self._read_head(head)
+                address, size = self._origin_of(head)
                 datagrams = []
                 found.append((datagrams, address))
-            at = number * MAX_RECEIVED_BYTES
             content = self._content[at : at + length]
             if size is None:
                 datagrams.append(content)
@@ -182,8 +189,15 @@ class Inbox:
                 ]
         return found
 
-    def _read_head(self, head: bytes) -> tuple[Address, int | None]:
-        """Tell who sent a message, and how long each datagram in it is."""
+    def _origin_of(self, head: bytes) -> _Origin:
+        origin = self._origins.get(head)
+        if origin is None:
+            if len(self._origins) >= MAX_ORIGINS:
+                self._origins.clear()
+            origin = self._origins[head] = self._read_head(head)
+        return origin
+
+    def _read_head(self, head: bytes) -> _Origin:
         name = _read_name(head)
         control = _read_control(head[_NAME_BYTES:])
         size = sockopts.segment_bytes(control)
