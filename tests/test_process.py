@@ -436,7 +436,33 @@ class OperatorTests(ProgramTests):
                 "BEGIN CERTIFICATE",
                 ssl.get_server_certificate(("127.0.0.1", process.port)),
             )
-        self.assertIn("TLS identity", self.refuses(*words, str(folder / "two.key")))
+        for name in ("none.pem", "junk"):
+            (folder / name).write_text("-----BEGIN NOTHING-----\n")
+            (folder / name).chmod(0o600)
+        subprocess.run(
+            [
+                *("openssl", "ec", "-in", str(folder / "one.key"), "-aes256"),
+                *("-passout", "pass:word", "-out", str(folder / "locked.key")),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        (folder / "locked.key").chmod(0o600)
+        for name, wrong in {
+            "two.key": "two.key is not the key of the certificate in ",
+            "one.pem": "one.pem has mode ",
+            "junk": "junk has no private key in PEM form",
+            "locked.key": "no private key in PEM form, or one with a password",
+            "nowhere": "nowhere: No such file or directory",
+        }.items():
+            self.assertIn(wrong, self.refuses(*words, str(folder / name)))
+        for name, wrong in {
+            "none.pem": "none.pem has no certificate in PEM form",
+            "one.key": "one.key has no certificate in PEM form",
+            "nowhere": "nowhere: No such file or directory",
+        }.items():
+            given = ("--cert", str(folder / name), "--key", str(folder / "one.key"))
+            self.assertIn(wrong, self.refuses(*given))
         (folder / "one.key").chmod(0o644)
         self.assertIn("chmod 0600", self.refuses(*words, str(folder / "one.key")))
 

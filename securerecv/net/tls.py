@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL._util import lib as _openssl  # for `ServerTls.connection_on`
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -72,11 +72,24 @@ def _load_identity(context: SSL.Context, certificate: Path, key: Path) -> str:
     try:
         pin = pin_of(x509.load_pem_x509_certificate(certificate.read_bytes()))
         context.use_certificate_chain_file(str(certificate))
-        context.use_privatekey_file(str(key))
-        context.check_privatekey()
-    except (OSError, ValueError, SSL.Error) as error:
+        content = key.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{error.filename}: {error.strerror}") from None
+    except (ValueError, SSL.Error):
+        raise OperatorError(f"{certificate} has no certificate in PEM form") from None
+    try:
+        # With a password given, OpenSSL asks for none at whatever terminal there is.
+        private = crypto.load_privatekey(crypto.FILETYPE_PEM, content, b"")
+    except crypto.Error:
         raise OperatorError(
-            f"{certificate} and {key} do not make a TLS identity: {error}"
+            f"{key} has no private key in PEM form, or one with a password"
+        ) from None
+    try:
+        context.use_privatekey(private)
+        context.check_privatekey()
+    except SSL.Error:
+        raise OperatorError(
+            f"{key} is not the key of the certificate in {certificate}"
         ) from None
     return pin
 
