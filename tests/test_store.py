@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from attrs import evolve
 from sqlalchemy import Connection, delete, event, make_url, select, text, update
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,6 +25,8 @@ from securerecv.errors import (
 )
 from securerecv.intake.accountbook import open_account_book
 from securerecv.settings import Settings
+from securerecv.vault import store as store_module
+from securerecv.vault.arrivals import Group
 from securerecv.vault.boxes import SealedMessage
 from securerecv.vault.database import claim, database_url, open_database
 from securerecv.vault.mailboxkeys import MailboxPrivateKey
@@ -55,6 +59,11 @@ what, data, store, name = sys.argv[1:]
 book = open_account_book(Settings(data=Path(data), store=store), QUICK)
 book.add(name, "word") if what == "add" else book.remove(name)
 """
+
+
+def unawaited(to: str, number: int) -> Group:
+    """Make a message whose sender does not wait."""
+    return evolve(numbered(to, [number]), awaited=False)
 
 
 class StoreTests(VaultTests):
@@ -164,6 +173,40 @@ class StoreTests(VaultTests):
 
         turn(turns - 1)
         return kept
+
+    def test_pause(self) -> None:
+        """What nobody waits for comes together, and holds up nothing else."""
+        self.patch(store_module, "PAUSE_S", 3600.0)
+        store = self.open_store()
+        self.reactor.wait(store.keep(numbered("bob", [0])))
+        first = store.keep(unawaited("alice", 1))
+        self.await_newest(store, b"1")
+        others = [store.keep(unawaited("alice", number)) for number in (2, 3)]
+        self.assertEqual(bodies(self.last(store, self.alice)), [b"1"])
+        self.assertFalse(first.called)
+        awaited = store.keep(numbered("alice", [4]))
+        for done in (first, *others, awaited):
+            self.assertEqual(self.reactor.wait(done), {})
+        self.assert_box(store, self.alice, [b"1", b"2", b"3", b"4"])
+        last = store.keep(unawaited("alice", 5))
+        self.await_newest(store, b"5")
+        self.assertTrue(self.reactor.wait(store.write(lambda _: True)))
+        self.assertEqual(self.reactor.wait(last), {})
+
+    def await_newest(self, store: Store, body: bytes) -> None:
+        """Wait until a message is alice's newest."""
+        while bodies(self.last(store, self.alice))[-1:] != [body]:
+            time.sleep(0.001)
+
+    def test_stopped_in_a_pause(self) -> None:
+        """A stop does not wait for the end of a pause."""
+        self.patch(store_module, "PAUSE_S", 3600.0)
+        store = Store(self.open_engine(), NAME_KEY, 5, self.reactor)
+        store.start()
+        kept = store.keep(unawaited("alice", 1))
+        store.flush()
+        store.stop()
+        self.assertEqual(self.reactor.wait(kept), {})
 
     def test_drop(self) -> None:
         """A dropped message is gone at once, and is not there to be dropped again."""

@@ -111,7 +111,12 @@ class Messages:
         self._ids = _RandomIds()
 
     def post(
-        self, sender: Avatar, posts: Sequence[Post], seen: Sequence[ReplayRecord] = ()
+        self,
+        sender: Avatar,
+        posts: Sequence[Post],
+        seen: Sequence[ReplayRecord] = (),
+        *,
+        awaited: bool = True,
     ) -> "Deferred[Outcome]":
         """
         Take messages that were sent together.
@@ -120,6 +125,7 @@ class Messages:
             sender: of all of them.
             posts: what was sent.
             seen: what must be stored together with them.
+            awaited: whether the sender waits to hear of it.
 
         Returns:
             Fires when all of them are durable, or have reached the anonymous
@@ -131,6 +137,7 @@ class Messages:
             self._ids.draw(len(posts)),
             posts,
             seen,
+            awaited,
         )
         if not any(map(is_anonymous_address, {post.to for post in posts})):
             return self._keep(group)

@@ -205,7 +205,9 @@ class SealedDesk:
                 bundle.settle(outcome, begin)
                 begin += len(bundle.posts)
 
-        self._messages.post(avatar, posts, records).addCallback(answer)
+        awaited = any(bundle.asking for bundle in bundles)
+        done = self._messages.post(avatar, posts, records, awaited=awaited)
+        done.addCallback(answer)
 
     def _refuse(self, opened: Opened[Token], item: object, reply: Reply) -> None:
         """Say no to a request that wants an answer, once that is stored."""

@@ -59,6 +59,7 @@ class Group:
         ids: for each its id, `MESSAGE_ID_BYTES` bytes.
         posts: for each its recipient, as the sender wrote it, and its body.
         seen: what must be stored together with them.
+        awaited: whether their sender waits to hear of it.
     """
 
     sender: str
@@ -66,6 +67,7 @@ class Group:
     ids: list[bytes]
     posts: Sequence[Post]
     seen: Sequence[ReplayRecord] = ()
+    awaited: bool = True
 
     def message(self, index: int) -> Message:
         """Give one of the messages."""
@@ -81,6 +83,7 @@ class Group:
             [self.ids[index] for index in indices],
             [self.posts[index] for index in indices],
             self.seen,
+            self.awaited,
         )
 
 

@@ -7,6 +7,7 @@ reading by a few others.  The reactor never waits for the disk.
 
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from threading import Event
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -41,6 +42,13 @@ So many turns of the reactor a commit waits at the most, while more keeps coming
 Each costs the processor as much as twenty messages do.
 """
 
+PAUSE_S = 0.005
+"""
+Between two commits, while nobody waits for an answer.
+
+A commit costs as much as a hundred messages do.
+"""
+
 _log = Logger()
 
 _Waiting = tuple[Group, "Deferred[Refusals]"]
@@ -67,6 +75,7 @@ class Store:
         self._readers = ThreadPool(0, READERS, "securerecv-readers")
         self._waiting: list[_Waiting] = []
         self._committing = False
+        self._hurry = Event()
 
     def start(self) -> None:
         """
@@ -87,6 +96,7 @@ class Store:
     def flush(self) -> None:
         """Begin to commit all that waits; in the reactor's thread, before `stop`."""
         groups, self._waiting = self._waiting, []
+        self._hurry.clear()
         if groups:
             self._writer.submit(partial(self._commit, groups))
 
@@ -96,6 +106,7 @@ class Store:
 
         Waits for the disk; in any thread.
         """
+        self._hurry.set()
         self._writer.submit(self._arrivals.idle)
         self._writer.stop()
         self._readers.stop()
@@ -114,6 +125,8 @@ class Store:
         """
         done: Deferred[Refusals] = Deferred()
         self._waiting.append((group, done))
+        if group.awaited:
+            self._hurry.set()
         if not self._committing:
             self._commit_soon()
         return done
@@ -155,6 +168,8 @@ class Store:
             )
         except Exception:  # noqa: BLE001 - whatever it was, it is passed on
             results = [Failure()] * len(groups)
+        if not any(group.awaited for group, _ in groups):
+            self._hurry.wait(PAUSE_S)
         self._reactor.callFromThread(self._committed, groups, results)
         self._arrivals.settle_if_due()
 
@@ -240,6 +255,7 @@ class Store:
             self._reactor.callFromThread(done.callback, result)
 
         self._writer.submit(job)
+        self._hurry.set()
         return done
 
     def query(
