@@ -125,7 +125,7 @@ class Store:
         """
         done: Deferred[Refusals] = Deferred()
         self._waiting.append((group, done))
-        if group.awaited:
+        if group.awaited and not self._hurry.is_set():
             self._hurry.set()
         if not self._committing:
             self._commit_soon()
