@@ -220,7 +220,7 @@ class ProcessTests(SynchronousTestCase):
         add_accounts(Settings(data=data), alice="wonder land")
         words = ("--scanner", "spawn", "--signatures", os.devnull)
         with server(data, *words) as process:
-            process.wait_for(" scanner +none: .*no signatures")
+            process.wait_for(" scanner +none, no files are taken: /dev/null cannot")
             ill = run("doctor", "--data", str(data), *words)
         self.assertEqual(ill.returncode, 1)
         self.assertIn("mend scanner: files are refused:", ill.stdout)

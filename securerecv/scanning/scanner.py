@@ -59,7 +59,7 @@ class ClamdScanner:
         self._looked_s = 0.0
         self._silent_since_s: float | None = None
         self._own: OwnClamd | None = None
-        self._refusal = ""
+        self._lack: Lack | None = None
         self._when_back: list[Callable[[], None]] = []
         self._looking: LoopingCall | None = None
         self._checking: LoopingCall | None = None
@@ -68,13 +68,15 @@ class ClamdScanner:
     @property
     def refusal(self) -> str:
         """Why files are refused; empty where they are taken."""
-        return self._refusal
+        return self._lack.words if self._lack else ""
 
     @property
     def words(self) -> str:
         """How things stand, for the operator, in one line."""
-        if self._refusal:
-            return f"none: {self._refusal}"
+        if self._lack is not None:
+            if self._lack.mend:
+                return f"none, no files are taken: {self._lack.mend}"
+            return f"none: {self._lack.words}"
         if self._report is not None and self._contact is not None:
             whose = "a clamd of its own" if self._own else str(self._contact.place)
             version = self._report.version.partition("/")[0]
@@ -117,7 +119,7 @@ class ClamdScanner:
         if self._stopped:
             return succeed(held("the server is stopping"))
         if contact is None:
-            return succeed(held(self._refusal or "the scanner is not there yet"))
+            return succeed(held(self.refusal or "the scanner is not there yet"))
 
         def failed(failure: Failure) -> Verdict:
             if failure.check(ScannerError) is None:
@@ -166,7 +168,7 @@ class ClamdScanner:
     def _look(self) -> Deferred[None]:
         contact = self._contact
         if contact is None:
-            if not self._refusal:
+            if self._lack is None:
                 return succeed(None)
             return self._in_thread(choose, self._settings, self._usual).addCallback(
                 self._choose
@@ -216,11 +218,11 @@ class ClamdScanner:
         if self._stopped:
             return
         if isinstance(chosen, Lack):
-            if chosen.mend and not self._refusal:
+            if chosen.mend and self._lack is None:
                 _log.warn("no files are taken: {mend}", mend=chosen.mend)
-            self._refusal = chosen.words
+            self._lack = chosen
             return
-        self._refusal = ""
+        self._lack = None
         if isinstance(chosen, Place):
             self._contact = Contact(chosen, self._settings.max_file)
             return
