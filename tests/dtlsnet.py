@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
 from securerecv.net.conversation import Conversation
@@ -24,6 +28,16 @@ from securerecv.wire.verbs import Standing
 from tests.test_conversation import TERMS, House
 
 CLIENT_CONTEXT = ClientDtls()
+
+
+def _pseudorandom(secret: bytes, seed: bytes, size: int) -> bytes:
+    """Compute P_SHA384 of RFC 5246 section 5."""
+    found = b""
+    step = seed
+    while len(found) < size:
+        step = hmac.digest(secret, step, hashlib.sha384)
+        found += hmac.digest(secret, step + seed, hashlib.sha384)
+    return found[:size]
 
 
 class Net:
@@ -182,6 +196,27 @@ class Client:
     def say(self, text: str | bytes) -> None:
         """Send a record, which arrives."""
         self.deliver([self.seal(text)])
+
+    def forge(self, kind: int, content: bytes, number: int) -> bytes:
+        """
+        Make a record that OpenSSL would not, with the keys that it has.
+
+        See RFC 5246 section 6.3 and RFC 5288 section 3.
+
+        Args:
+            kind: its content type.
+            content: in clear.
+            number: of the record; higher than any before.
+        """
+        connection = self._connection
+        seed = (connection.server_random() or b"") + (connection.client_random() or b"")
+        secret = connection.master_key() or b""
+        keys = _pseudorandom(secret, b"key expansion" + seed, 72)
+        place = struct.pack(">HHI", 1, 0, number)
+        start = bytes([kind]) + b"\xfe\xfd"
+        authentic = place + start + struct.pack(">H", len(content))
+        sealed = AESGCM(keys[:32]).encrypt(keys[64:68] + place, content, authentic)
+        return start + place + struct.pack(">H", 8 + len(sealed)) + place + sealed
 
     def opened(self, datagrams: Sequence[bytes]) -> list[bytes]:
         """Open datagrams of the server: a record each."""

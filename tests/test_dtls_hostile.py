@@ -86,6 +86,44 @@ class HostileTests(SynchronousTestCase):
         )
         return header + bytes(body)
 
+    def test_own_records(self) -> None:
+        """Whoever sends records that no client does cannot be written to, and goes."""
+        handshake = struct.Struct(">B3sHxxx3s")
+        for number, (kind, content, is_fatal) in enumerate(
+            (
+                (21, b"\2\50", True),
+                (21, b"\2", True),
+                (21, b"\1\132", False),
+                (20, b"\1", False),
+                (24, b"\1\0\20", True),
+                (99, b"x", True),
+                (22, handshake.pack(0, bytes(3), 5, bytes(3)), True),
+                (22, handshake.pack(77, b"\0\0\4", 5, b"\0\0\4") + b"abcd", True),
+            )
+        ):
+            client = self.net.enter(("192.0.2.2", number))
+            address = client.ask("ANON\n").removeprefix("+OK ").strip()
+            client.ask("WATCH\n")
+            client.deliver([client.forge(kind, content, 1000)])
+            said = self.honest.ask(f"SAY {address} hello\n")
+            self.assertRegex(said, r"-ERR (busy|no-mailbox)" if is_fatal else r"\+OK ")
+            client.deliver([client.forge(23, b"PING\n", 1001)])
+            self.net.house.clock.advance(IDLE_TIMEOUT_S - 1)
+            self.honest.ask("PING\n")
+            self.net.house.clock.advance(1)
+            client.take()
+            self.assert_nothing_is_left()
+            # One record behind the other.
+            client = self.net.enter(("192.0.2.3", number))
+            both = client.forge(23, b"PING\n", 1000) + client.forge(kind, content, 1001)
+            client.deliver([both])
+            self.assertEqual(len(self.net.gate), 1 if is_fatal else 2)
+            self.honest.ask("PING\n")
+            self.net.house.clock.advance(IDLE_TIMEOUT_S - 1)
+            self.honest.ask("PING\n")
+            client.take()
+            self.assert_nothing_is_left()
+
     def test_conversations(self) -> None:
         """Conversations full of nonsense and repeats are answered, and end."""
         rng, store = self.rng, self.net.house.slow_store

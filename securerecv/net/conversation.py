@@ -212,7 +212,7 @@ class Conversation:
             # could not see that something was left out.
             self._pipe.abort()
         self.proceed()
-        return heard
+        return heard and not self._over
 
     def _say(self, news: News) -> bool:
         if isinstance(news, Message):

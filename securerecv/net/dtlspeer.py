@@ -261,10 +261,17 @@ class Peer:
 
     def write(self, data: bytes) -> None:
         """See `securerecv.net.conversation.Pipe`."""
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        try:
             self._connection.send(data)
-            self._has_output = True
-            self._flush()
+        except SSL.Error:
+            # OpenSSL sends no more: the peer has sent a fatal alert, or a part of a
+            # handshake that it does not go on with.
+            self.abort()
+            return
+        self._has_output = True
+        self._flush()
 
     def pause(self) -> None:
         """Do nothing: the session keeps a few records, and loses the others."""
