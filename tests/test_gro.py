@@ -29,12 +29,12 @@ from zope.interface.verify import verifyObject
 from securerecv.net import inbox
 from securerecv.net.gro import (
     MAX_DATAGRAMS_PER_TURN,
-    MAX_TOGETHER,
     RECEIVE_BUFFER_BYTES,
     BatchPort,
     BatchProtocol,
     listen_datagrams,
 )
+from securerecv.net.inbox import MAX_TOGETHER
 from securerecv.net.outbox import (
     MAX_BATCH_BYTES,
     MAX_QUEUED_BYTES,
@@ -521,6 +521,18 @@ class BatchedTests(PortTestCase):
         self.assertEqual(sizes, [MAX_TOGETHER, MAX_TOGETHER, 1, 1])
         self.assertEqual(protocol.datagrams, [*sent, b"of another", b"last"])
         self.assertEqual(port.counters.received_batches, len(sent) + 2)
+
+    @inlineCallbacks
+    def test_handed_on_in_portions(self) -> Any:
+        """However much has come at once, a protocol gets a part of it at a time."""
+        _, protocol, address = self.listen()
+        sent = payloads(*[100] * 24 * MAX_TOGETHER)
+        sender, _, _ = self.listen()
+        sender.send(sent, address)
+        yield protocol.wait_for(len(sent))
+        self.assertEqual(protocol.datagrams, sent)
+        sizes = [len(datagrams) for datagrams, _ in protocol.calls]
+        self.assertLess(max(sizes), 3 * MAX_TOGETHER)
 
     @inlineCallbacks
     def test_mixed(self) -> Any:

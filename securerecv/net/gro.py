@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from securerecv.net import sockopts
-from securerecv.net.inbox import Inbox
+from securerecv.net.inbox import MAX_TOGETHER, Inbox
 from securerecv.net.outbox import (
     Address,
     DatagramCounters,
@@ -32,12 +32,6 @@ RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 
 MAX_DATAGRAMS_PER_TURN = 256
 """The batch that reaches this is the last before others have their turn."""
-
-MAX_TOGETHER = 64
-"""
-Datagrams of one peer that the kernel did not put together are, until they are so
-many: what is done once for all of them costs most of what it takes to do it for one.
-"""
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # what a port may be bound to
 

@@ -21,6 +21,12 @@ MAX_MESSAGES = 32
 MAX_RECEIVED_BYTES = 65_535
 """UDP's length field has 16 bits, and a batch is no longer than one datagram."""
 
+MAX_TOGETHER = 64
+"""
+Datagrams of one peer that the kernel did not put together are, until they are so
+many: what is done once for all of them costs most of what it takes to do it for one.
+"""
+
 MAX_ORIGINS = 1024
 """Peers whose addresses need not be read again, about 500 bytes each."""
 
@@ -168,14 +174,14 @@ class Inbox:
         return found
 
     def _found(self, lengths: list[int]) -> list[Received]:
-        """Cut messages of these lengths, and put those of a peer together."""
+        """Cut messages of these lengths, and put some of a peer together."""
         heads = self._split_heads.iter_unpack(self._heads)
         found: list[Received] = []
         datagrams: list[bytes] = []
         last_head = b""
         size: int | None = None
         for length, at, (head,) in zip(lengths, _PLACES, heads, strict=False):
-            if head != last_head:
+            if head != last_head or len(datagrams) >= MAX_TOGETHER:
                 last_head = head
                 address, size = self._origin_of(head)
                 datagrams = []
