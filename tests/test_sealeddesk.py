@@ -5,30 +5,103 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
+from typing import cast
 
 from attrs import evolve
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from securerecv.intake.announcer import Announcer
+from securerecv.intake.mailboxes import Mailboxes
+from securerecv.intake.messages import Messages
+from securerecv.intake.sealedboxes import SealedBoxes
+from securerecv.intake.sealeddesk import MESSAGE_BYTES, REFUSAL_BYTES, SealedDesk
 from securerecv.intake.vaultopening import open_vault
 from securerecv.net.sockopts import segment_control
 from securerecv.service import Receiver
 from securerecv.settings import Settings
 from securerecv.vault import seen
+from securerecv.vault.keyring import open_keyring
+from securerecv.vault.store import Store
+from securerecv.wire.drops import DropReason
 from securerecv.wire.hpke import Psk
-from securerecv.wire.openings import BURST_PER_ADDRESS_S, OPENING_COST_S
-from securerecv.wire.replay import MAX_ENCS, ReplayRecord
+from securerecv.wire.openings import (
+    BURST_PER_ADDRESS_S,
+    OPENING_COST_S,
+    OpeningBudget,
+)
+from securerecv.wire.replay import MAX_ENCS, ReplayMemory, ReplayRecord
+from securerecv.wire.sealed import SealedReceiver
 from securerecv.wire.sealing import SealedSender
 from tests.support import (
     add_accounts,
+    allowance,
     connect,
     logged_in,
     new_folder,
     pause,
     start_receiver,
 )
+from tests.test_conversation import SlowStore
 
 PATIENCE_S = 10.0
+NOW_S = 1_700_000_000.0
+
+
+class SlowStoreTests(SynchronousTestCase):
+    """What is held while the store does not answer."""
+
+    def setUp(self) -> None:
+        """Make a desk in front of a store that takes its time."""
+        self.store = SlowStore()
+        self.share = allowance(100_000)
+        keyring = open_keyring(Path(self.mktemp()).absolute())
+        self.sender = SealedSender(keyring.sealing_public_key)
+        boxes = SealedBoxes(cast(Store, self.store), cast(Mailboxes, None), 5)
+        self.desk = SealedDesk(
+            SealedReceiver(
+                [keyring.sealing_key.private_bytes_raw()],
+                lambda _: None,
+                ReplayMemory(),
+                OpeningBudget(),
+            ),
+            Messages(boxes, Announcer(), lambda: NOW_S),
+            lambda _: self.share,
+            lambda: NOW_S,
+            1000,
+            lambda _: None,
+            anonymous=True,
+        )
+
+    def take(self, datagrams: list[bytes]) -> list[DropReason]:
+        """Have the desk take datagrams."""
+        dropped = self.desk.received(datagrams, "192.0.2.1", lambda _: None)
+        self.desk.post()
+        return dropped
+
+    def test_bounded(self) -> None:
+        """However short they are, no more is taken than may be held, but later is."""
+        for request, least in (
+            (b"SEND alice 0\r\n\r\n", MESSAGE_BYTES),
+            (b"#t SEND alice 1\r\nx\r\n", MESSAGE_BYTES),
+            (b"SAY alice x\n", MESSAGE_BYTES),
+            (b"#t NONSENSE", REFUSAL_BYTES),
+        ):
+            taken = 0
+            datagram = self.sender.seal(request, NOW_S)
+            while not (dropped := self.take([datagram])):
+                taken += 1
+                self.assertLessEqual(taken * least, 100_000)
+                datagram = self.sender.seal(request, NOW_S)
+            self.assertEqual(dropped, [DropReason.OVER_BUDGET])
+            self.assertGreater(taken * least, 90_000)
+            while self.store.commits:
+                self.store.commit()
+            self.assertEqual(self.share.left, 100_000)
+            self.assertEqual(self.take([datagram]), [])
+            self.store.commit()
+            self.assertEqual(self.share.left, 100_000)
 
 
 class SealedTests(TestCase):

@@ -25,6 +25,10 @@ from securerecv.wire.verbs import VERBS, Standing, Verb
 
 _TAKEN = frozenset({"SAY", "SEND"})
 
+MESSAGE_BYTES = 512
+REFUSAL_BYTES = 2560
+"""What a message, and a refusal, takes beside the body until it is stored."""
+
 Reply = Callable[[Sequence[bytes]], object]
 """Sends datagrams to where the requests came from."""
 
@@ -36,7 +40,8 @@ class _Bundle:
 
     Attributes:
         reply: sends the answers.
-        budget: what the bodies are taken from.
+        budget: what the messages are taken from.
+        held: bytes that were taken.
         posts: the messages.
         asking: the datagrams of those that ask for an answer by a tag, by index.
         last: of each ``enc`` the last datagram, by its ``enc``.
@@ -44,6 +49,7 @@ class _Bundle:
 
     reply: Reply
     budget: Share
+    held: int = 0
     posts: list[Post] = Factory(list)
     asking: dict[int, Opened[Token]] = Factory(dict)
     last: dict[bytes, Opened[Token]] = Factory(dict)
@@ -52,12 +58,13 @@ class _Bundle:
         """Add the message that was in a datagram."""
         if post.tag:
             self.asking[len(self.posts)] = opened
+        self.held += len(post.body) + MESSAGE_BYTES
         self.posts.append(post)
         self.last[opened.enc] = opened
 
     def settle(self, outcome: Outcome, begin: int) -> None:
         """Answer, when it is known what became of the messages from an index on."""
-        self.budget.give_back(sum([len(post.body) for post in self.posts]))
+        self.budget.give_back(self.held)
         # What is not stored may come again, and be answered again.
         if outcome.is_stored and self.asking:
             self.reply(list(self._replies(outcome, begin)))
@@ -81,7 +88,7 @@ class SealedDesk:
     Args:
         receiver: opens them.
         messages: where messages go.
-        share_of: gives the allowance for payloads of an address.
+        share_of: gives the allowance of an address, for what is under way.
         seconds: the clock, seconds since 1970.
         max_message: bytes of the largest message taken.
         refused: is told the code of each request that was refused, since whoever
@@ -136,30 +143,36 @@ class SealedDesk:
         Returns:
             Why some were dropped.
         """
-        now_s = self._seconds()
-        taken, dropped = self._receiver.open_all(datagrams, address, now_s)
         budget = self._share_of(address)
         # Bodies are shorter than the datagrams that they come in.
-        most = sum(map(len, datagrams))
-        left = most if budget.take(most) else 0
+        left = sum(map(len, datagrams)) + REFUSAL_BYTES * len(datagrams)
+        if not budget.take(left):
+            # They are not opened, and may come again.
+            return [DropReason.OVER_BUDGET] * len(datagrams)
+        now_s = self._seconds()
+        taken, dropped = self._receiver.open_all(datagrams, address, now_s)
         reader = Reader(self._max_message, budget, _check)
         bundles: dict[str, _Bundle] = {}
+        refusals: list[tuple[Opened[Token], Refused]] = []
         for opened in taken:
             token = opened.token
-            post = reader.post_of(opened.request)
-            if post and left and (token is not None or self._anonymous):
-                left -= len(post.body)
-            else:
-                post = self._read(opened, reader, budget, reply)
-            if post is not None:
-                sender = token.owner if token else ""
-                bundle = bundles.get(sender)
-                if bundle is None:
-                    bundle = bundles[sender] = _Bundle(reply, budget)
-                bundle.add(opened, post)
-        budget.give_back(left)
+            item: Post | Refused | None = reader.post_of(opened.request)
+            if item is None or (token is None and not self._anonymous):
+                item = self._read(opened, reader, budget)
+            if isinstance(item, Refused):
+                refusals.append((opened, item))
+                continue
+            sender = token.owner if token else ""
+            bundle = bundles.get(sender)
+            if bundle is None:
+                bundle = bundles[sender] = _Bundle(reply, budget)
+            bundle.add(opened, item)
         for sender, bundle in bundles.items():
+            left -= bundle.held
             self._bundles.setdefault(sender, []).append(bundle)
+        budget.give_back(left)
+        for opened, refused in refusals:
+            self._refuse(opened, refused, budget, reply)
         return dropped
 
     def post(self) -> None:
@@ -169,22 +182,24 @@ class SealedDesk:
             self._post(sender, bundles)
 
     def _read(
-        self, opened: Opened[Token], reader: Reader, budget: Share, reply: Reply
-    ) -> Post | None:
-        """Understand what was opened; what is no message is refused."""
+        self, opened: Opened[Token], reader: Reader, budget: Share
+    ) -> Post | Refused:
+        """Understand what was opened; what is no message is to be refused."""
         item = _only_request(reader, budget, opened.request)
-        if isinstance(item, Post) and opened.token is None and not self._anonymous:
-            budget.give_back(len(item.body))
-            item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _WANTS_TOKEN), item.tag)
         if isinstance(item, Post):
-            return item
+            # There is room for it in what was taken for the datagram.
+            budget.give_back(len(item.body))
+            if opened.token is not None or self._anonymous:
+                return item
+            return Refused(PeerError(ErrorCode.NOT_ALLOWED, _WANTS_TOKEN), item.tag)
         if item is None:
-            item = Refused(usage(VERBS["SAY"].usage))
-        self._refuse(opened, item, reply)
-        return None
+            return Refused(usage(VERBS["SAY"].usage))
+        if not isinstance(item, Refused):
+            return Refused(PeerError(ErrorCode.NOT_ALLOWED, _ONLY))
+        return item
 
     def _post(self, sender: str, bundles: Sequence[_Bundle]) -> None:
-        """Have messages kept, whose bodies are taken from the budget."""
+        """Have messages kept, which are taken from the budget."""
         if sender:
             avatar = Avatar(Standing.USER, sender)
         else:
@@ -209,16 +224,19 @@ class SealedDesk:
         done = self._messages.post(avatar, posts, records, awaited=awaited)
         done.addCallback(answer)
 
-    def _refuse(self, opened: Opened[Token], item: object, reply: Reply) -> None:
+    def _refuse(
+        self, opened: Opened[Token], item: Refused, budget: Share, reply: Reply
+    ) -> None:
         """Say no to a request that wants an answer, once that is stored."""
-        if not isinstance(item, Refused):
-            item = Refused(PeerError(ErrorCode.NOT_ALLOWED, _ONLY))
         self._refused(item.error.code)
         if not item.tag:
             return
+        # It is there: so much was taken for the datagram, and given back.
+        budget.take(REFUSAL_BYTES)
         line = refusal(item.error, item.tag)
 
         def answer(outcome: Outcome) -> None:
+            budget.give_back(REFUSAL_BYTES)
             if outcome.is_stored:
                 reply([_sealed_reply(opened, line)])
 

@@ -30,7 +30,7 @@ class DropReason(Enum):
     """One more sender cannot be remembered."""
 
     OVER_BUDGET = "over-budget"
-    """Opening it would take more public-key work than is set aside."""
+    """Opening it would take more public-key work, or memory, than is set aside."""
 
     FORGED = "forged"
     """It does not decrypt: changed, cut, or sealed with other keys."""
