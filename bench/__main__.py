@@ -137,8 +137,7 @@ def main() -> int:
     try:
         results = run(arguments, console)
     except servers.ServerError as error:
-        said = [line for log in error.logs for line in log]
-        print(f"bench: {error}", *said, sep="\n", file=sys.stderr)
+        print(f"bench: {error}", *error.log, sep="\n", file=sys.stderr)
         return 1
     except (OperatorError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)

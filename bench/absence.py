@@ -16,8 +16,12 @@ class Absent:
 
 
 def absence(error: ServerError) -> Absent:
-    """Say in one line on standard error what has happened, unless it is usual."""
+    """
+    Give what stands for a server that failed.
+
+    Why it has failed is said in a line on standard error, with the last that it said
+    itself; but nothing of a program that is not installed.
+    """
     if not isinstance(error, NotInstalledError):
-        said = [line for log in error.logs for line in log]
-        print("bench: " + ": ".join([str(error), *said[-1:]]), file=sys.stderr)
+        print("bench: " + ": ".join([str(error), *error.log[-1:]]), file=sys.stderr)
     return Absent(error.words)

@@ -1,7 +1,7 @@
 """
 Other programs that receive files, where they are installed.
 
-What is said in `bench.peers` of those for messages holds for them.
+How they run is in `bench.peers`.
 """
 
 from __future__ import annotations

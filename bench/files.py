@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -168,10 +167,9 @@ def behind_relay(folder: Path, entry: Entry, options: list[str]) -> Iterator[Ent
     if isinstance(to, Absent):
         yield entry
         return
-    command = [sys.executable, "-m", "bench.lanerelay"]
-    command += ["--to", str(to.ports["udp"]), *options]
+    words = ("--to", str(to.ports["udp"]), *options)
     log = folder / f"relay-{to.name}.log"
-    with servers.running(command, servers.REPOSITORY, log, {"udp"}) as relay:
+    with servers.serving("bench.lanerelay", *words, transport="udp", log=log) as relay:
         yield replace(entry, server=replace(to, ports=relay.ports))
 
 

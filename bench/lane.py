@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from bench.servers import REPOSITORY, Server, run_json, running
+from bench.servers import Server, run_json, serving
 from bench.sheets import Sheet, Spread
 from bench.tables import column, how_many
 from securerecv.wire.pathmtu import SIZES
@@ -21,12 +19,11 @@ Figures = dict[str, Any]
 Runs = list[Figures]
 
 
-@contextmanager
-def sink(folder: Path, kind: str, size: int) -> Iterator[Server]:
+def sink(folder: Path, kind: str, size: int) -> AbstractContextManager[Server]:
     """Run what receives; see `bench.lanesink`."""
-    command = [sys.executable, "-m", "bench.lanesink", kind, "--size", str(size)]
-    with running(command, REPOSITORY, folder / f"{kind}.log", {"udp"}) as server:
-        yield server
+    words = (kind, "--size", str(size))
+    log = folder / f"{kind}.log"
+    return serving("bench.lanesink", *words, transport="udp", log=log)
 
 
 def send(

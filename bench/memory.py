@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench import peers, servers
+from bench import servers
 from bench.boxes import make_boxes
+from bench.messagepeers import mosquitto
+from bench.peers import enter
 from bench.turns import Case, Entry, Result, measure
 
 CONNECTIONS = 1000
@@ -36,23 +37,12 @@ def run(folder: Path, runs: int) -> Result:
     make_boxes(data, 1, 0)
     result = Result(case, {})
     for _ in range(runs):
-        for name, starting in _starts(folder, data).items():
-            if name in result.absent:
-                continue
+        with servers.securerecv(data, "--scanner", "none") as server:
+            result.add(measure(case, [Entry("ours", server)], 1))
+        with servers.sink(folder) as server:
+            result.add(measure(case, [Entry("sink, keeps nothing", server)], 1))
+        if PEER not in result.absent:
             with ExitStack() as stack:
-                if name == PEER:
-                    entry = peers.enter(stack, name, starting)
-                else:
-                    entry = Entry(name, stack.enter_context(starting))
-                result.add(measure(case, [entry], 1))
+                peer = enter(stack, PEER, mosquitto(folder))
+                result.add(measure(case, [peer], 1))
     return result
-
-
-def _starts(
-    folder: Path, data: Path
-) -> Mapping[str, AbstractContextManager[servers.Server]]:
-    return {
-        "ours": servers.securerecv(data, "--scanner", "none"),
-        "sink, keeps nothing": servers.sink(folder),
-        PEER: peers.mosquitto(folder),
-    }

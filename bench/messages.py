@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import peers, servers
+from bench import servers
+from bench.messagepeers import mosquitto, redis
+from bench.peers import enter
 from bench.turns import Case, Entry, Result, measure
 
 LOADS = ((1, 100), (50, 10), (50, 1))
@@ -47,7 +49,8 @@ def run(
             Entry(f"ours, {boxes:,} boxes", ours, {"boxes": boxes}),
             Entry("sink, fdatasync", stack.enter_context(servers.durable_sink(folder))),
             Entry("sink, keeps nothing", stack.enter_context(servers.sink(folder))),
-            *stack.enter_context(peers.message_servers(folder)),
+            enter(stack, "redis XADD, fsync always", redis(folder)),
+            enter(stack, "mosquitto QoS 1, in memory", mosquitto(folder)),
         ]
         for case in cases(seconds):
             yield measure(case, entries, runs)

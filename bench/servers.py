@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ class ServerError(Exception):
     A server or a load process failed.
 
     Attributes:
-        logs: the ends of what the servers concerned have said, lines each.
+        log: the last lines of what the servers concerned have said.
         words: for a table.
     """
 
@@ -39,7 +39,7 @@ class ServerError(Exception):
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
-        self.logs: list[list[str]] = []
+        self.log: list[str] = []
 
 
 class NotInstalledError(ServerError):
@@ -142,16 +142,16 @@ def await_start(
     Args:
         name: the server's.
         process: its.
-        ready: returns something when it has.
+        ready: returns something true when it has.
 
     Returns:
-        What that returned.
+        That.
 
     Raises:
         NotStartedError: it has ended, or START_TIMEOUT_S are over.
     """
     give_up_at = time.monotonic() + START_TIMEOUT_S
-    while (found := ready()) is None:
+    while not (found := ready()):
         if process.poll() is not None:
             raise NotStartedError(f"{name} ended at its start")
         if time.monotonic() > give_up_at:
@@ -192,7 +192,7 @@ def process(
     except ServerError as error:
         said = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         if said:
-            error.logs.append([f"-- the end of {log.name}:", *said])
+            error.log += [f"-- the end of {log.name}:", *said]
         raise
     finally:
         _stop(started)
@@ -224,41 +224,38 @@ def securerecv(data: Path, *options: str) -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def sink(folder: Path) -> Iterator[Server]:
+def serving(
+    module: str, *words: str, transport: str, log: Path
+) -> AbstractContextManager[Server]:
+    """Run a bare server of the bench; see `running`."""
+    command = [sys.executable, "-m", module, *words]
+    return running(command, REPOSITORY, log, {transport})
+
+
+def sink(folder: Path) -> AbstractContextManager[Server]:
     """Run the ceiling server, its output in ``sink.log`` of the folder."""
-    command = [sys.executable, "-m", "bench.sink"]
-    with running(command, REPOSITORY, folder / "sink.log", {"tcp"}) as server:
-        yield server
+    return serving("bench.sink", transport="tcp", log=folder / "sink.log")
 
 
-@contextmanager
-def file_sink(folder: Path) -> Iterator[Server]:
+def file_sink(folder: Path) -> AbstractContextManager[Server]:
     """Run the ceiling server for files; see `bench.filesink`."""
-    command = [sys.executable, "-m", "bench.filesink"]
-    with running(command, REPOSITORY, folder / "file-sink.log", {"tcp"}) as server:
-        yield server
+    return serving("bench.filesink", transport="tcp", log=folder / "file-sink.log")
 
 
-@contextmanager
-def durable_sink(folder: Path) -> Iterator[Server]:
+def durable_sink(folder: Path) -> AbstractContextManager[Server]:
     """Run the ceiling server that appends to a file of the folder."""
-    command = [sys.executable, "-m", "bench.sink", "--file", str(folder / "journal")]
+    words = ("--file", str(folder / "journal"))
     log = folder / "durable-sink.log"
-    with running(command, REPOSITORY, log, {"tcp"}) as server:
-        yield server
+    return serving("bench.sink", *words, transport="tcp", log=log)
 
 
-@contextmanager
-def datagram_sink(folder: Path, kind: str, *, batched: bool) -> Iterator[Server]:
+def datagram_sink(
+    folder: Path, kind: str, *, batched: bool
+) -> AbstractContextManager[Server]:
     """Run a ceiling server for datagrams; see `bench.datagramsink`."""
-    command = [sys.executable, "-m", "bench.datagramsink", kind]
-    name = "loop"
-    if batched:
-        command.append("--batched")
-        name = "batched"
-    with running(command, REPOSITORY, folder / f"{name}.log", {"udp"}) as server:
-        yield server
+    words = [kind, "--batched"] if batched else [kind]
+    log = folder / ("batched.log" if batched else "loop.log")
+    return serving("bench.datagramsink", *words, transport="udp", log=log)
 
 
 def run_json(module: str, options: Mapping[str, object]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bench import filepeers, machine, peers, proc, servers, unanswered
 from bench.absence import Absent
 from bench.collectors import Collector
 from bench.fileways import Program
+from bench.messagepeers import redis
 from bench.servers import Server, ServerError
 from bench.tls import BenchError
 from bench.turns import Case, Entry, measure
@@ -80,7 +81,7 @@ class StartTests(ProgramsTestCase):
     def entered(self) -> tuple[Absent | Server, str]:
         """Start redis; give what came of it, and what was said of that."""
         with ExitStack() as stack, redirect_stderr(StringIO()) as said:
-            entry = peers.enter(stack, "redis", peers.redis(self.folder))
+            entry = peers.enter(stack, "redis", redis(self.folder))
         return entry.server, said.getvalue()
 
     def test_missing(self) -> None:
