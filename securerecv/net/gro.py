@@ -1,9 +1,9 @@
 """
 Datagrams in batches: one UDP socket, in the hands of the reactor.
 
-Where the kernel can, one system call brings or takes up to 64 datagrams of one
-peer (UDP_GRO and UDP_SEGMENT, generic receive and segmentation offload). Where it
-cannot, the same interface moves them one by one.
+Where the kernel can, up to 64 datagrams of one peer come and go as one (UDP_GRO and
+UDP_SEGMENT, generic receive and segmentation offload). Where it cannot, the same
+interface moves them one by one.
 """
 
 import socket
