@@ -83,8 +83,8 @@ class Window:
     expires_ms: int = 0
     is_forgotten: bool = False
     _top: int = 0
-    _at: int = 0  # all numbers above this one, up to the top, were taken
-    _taken: int = 0  # bit n: the number n below that one was taken
+    _base: int = 0  # all numbers above this one, up to the top, were taken
+    _taken: int = 0  # bit n: the number n below the base was taken
 
     def check(self, sequence: int) -> None:
         """
@@ -109,27 +109,24 @@ class Window:
         Only for what has been authenticated: otherwise a forger could move
         the window past what an honest sender says next.
         """
-        ahead = sequence - self._top
-        if ahead > 0:
-            if ahead > 1:
-                self._catch_up()
-                self._move(sequence)
-                self._taken |= 1
+        if sequence == self._top + 1:
             self._top = sequence
         else:
             self._catch_up()
-            self._taken |= 1 << -ahead
+            if sequence > self._top:
+                self._move(sequence)
+            self._taken |= 1 << (self._top - sequence)
         expires_ms = time_ms + MAX_TIME_DIFFERENCE_MS
         if expires_ms > self.expires_ms:  # noqa: PLR1730  max() takes twice as long
             self.expires_ms = expires_ms
 
     def _move(self, sequence: int) -> None:
-        """Have the bitmap begin at a number further ahead, which is not taken."""
-        ahead = sequence - self._at
+        """Have window and bitmap begin at a number further ahead, not taken yet."""
+        ahead = sequence - self._base
         # Far ahead everything is shifted out; it must not be tried, since
         # the number could have 2**64 bits.
         self._taken = self._taken << ahead & _ALL if ahead < WINDOW else 0
-        self._at = sequence
+        self._top = self._base = sequence
 
     def _catch_up(self) -> None:
         """
@@ -137,7 +134,7 @@ class Window:
 
         Numbers that come one after the other, as most senders', wait for this.
         """
-        ahead = self._top - self._at
+        ahead = self._top - self._base
         if ahead:
             self._move(self._top)
             self._taken |= (1 << min(ahead, WINDOW)) - 1
@@ -167,7 +164,6 @@ class Window:
         ahead = top - self._top
         if ahead > 0:
             self._move(top)
-            self._top = top
         elif -ahead < WINDOW:
             taken <<= -ahead
         else:
