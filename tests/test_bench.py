@@ -252,7 +252,9 @@ class SentByProgramTests(SynchronousTestCase):
             ) as server,
         ):
             readers = {self.reader(server)}
+            give_up_at = time.monotonic() + PATIENCE_S
             while len(readers) < 3:
+                self.assertLess(time.monotonic(), give_up_at)
                 # An empty datagram ends it; one that comes too early is lost.
                 sender.sendto(b"", ("127.0.0.1", port))
                 time.sleep(servers.POLL_S)
@@ -261,7 +263,9 @@ class SentByProgramTests(SynchronousTestCase):
 
     def reader(self, server: Server) -> int:
         """Give the process that reads now."""
+        give_up_at = time.monotonic() + PATIENCE_S
         while not (found := proc.children(server.pid)):
+            self.assertLess(time.monotonic(), give_up_at)
             time.sleep(servers.POLL_S)
         return found[0]
 

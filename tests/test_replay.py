@@ -51,11 +51,22 @@ def events(passed_ms: st.SearchStrategy[int]) -> st.SearchStrategy[list[Event]]:
     return st.lists(event, max_size=30)
 
 
-NUMBERS = st.one_of(
+FIRST = st.one_of(
     st.integers(0, 3 * WINDOW),
     st.integers(MAX_SEQUENCE - 2 * WINDOW, MAX_SEQUENCE),
     st.integers(0, MAX_SEQUENCE),
 )
+
+
+def numbers(most: int, least: int = 0) -> st.SearchStrategy[list[int]]:
+    """Numbers here and there, and a few that come one after the other."""
+    run = st.builds(
+        lambda first, count: range(first, min(first + count, MAX_SEQUENCE + 1)),
+        FIRST,
+        st.integers(1, 5),
+    )
+    runs = st.lists(run, min_size=least, max_size=most)
+    return runs.map(lambda found: [number for run in found for number in run])
 
 
 class WindowTests(SynchronousTestCase):
@@ -74,6 +85,18 @@ class WindowTests(SynchronousTestCase):
         self.assertIs(outcome(self.window, top - WINDOW + 1), DropReason.REPLAYED)
         self.assertIs(outcome(self.window, top), DropReason.REPLAYED)
 
+    def test_in_order(self) -> None:
+        """Numbers in order are taken, however many, and each of them once."""
+        top = 3 * WINDOW
+        for number in (*range(7), *range(100, top + 1)):
+            self.assertIs(outcome(self.window, number), TAKEN)
+        for number in (7, 99, top - WINDOW):
+            self.assertIs(outcome(self.window, number), DropReason.BEHIND_WINDOW)
+        for number in range(top - WINDOW + 1, top + 1):
+            self.assertIs(outcome(self.window, number), DropReason.REPLAYED)
+        state = top.to_bytes(8, "big") + b"\xff" * (WINDOW // 8)
+        self.assertEqual(self.window.record().state, state)
+
     def test_checking_changes_nothing(self) -> None:
         """Only what is taken moves the window."""
         self.window.take(5, NOW_MS)
@@ -82,13 +105,13 @@ class WindowTests(SynchronousTestCase):
         self.window.check(4)
         self.assertEqual(self.window.record(), before)
 
-    @given(st.lists(NUMBERS, max_size=60))
-    def test_as_a_set(self, numbers: list[int]) -> None:
+    @given(numbers(60))
+    def test_as_a_set(self, sent: list[int]) -> None:
         """It takes what a set of all numbers would, less what is behind."""
         window = Window(digest_of(b"enc"))
         taken: set[int] = set()
         expected: DropReason | None
-        for number in numbers:
+        for number in sent:
             if taken and number <= max(taken) - WINDOW:
                 expected = DropReason.BEHIND_WINDOW
             elif number in taken:
@@ -102,13 +125,13 @@ class WindowTests(SynchronousTestCase):
     def test_any_order(self, data: st.DataObject, count: int) -> None:
         """In any order, each of as many numbers as the window is taken once."""
         shuffle = data.draw(st.randoms(use_true_random=False))
-        numbers = [*range(count), *range(count)]
-        shuffle.shuffle(numbers)
+        sent = [*range(count), *range(count)]
+        shuffle.shuffle(sent)
         window = Window(digest_of(b"enc"))
-        seen = [number for number in numbers if outcome(window, number) is TAKEN]
+        seen = [number for number in sent if outcome(window, number) is TAKEN]
         assert sorted(seen) == list(range(count))
 
-    @given(st.lists(NUMBERS, min_size=1, max_size=30), st.lists(NUMBERS, max_size=30))
+    @given(numbers(30, least=1), numbers(30))
     def test_stored(self, before: list[int], after: list[int]) -> None:
         """A window that was stored and restored takes what it would have taken."""
         window = Window(digest_of(b"enc"))
@@ -122,14 +145,14 @@ class WindowTests(SynchronousTestCase):
             assert outcome(restored, number) is outcome(window, number)
         assert restored.record().state == window.record().state
 
-    @given(st.lists(NUMBERS, min_size=1, max_size=30), st.integers(1, 30))
-    def test_two_records(self, numbers: list[int], at: int) -> None:
+    @given(numbers(30, least=1), st.integers(1, 30))
+    def test_two_records(self, sent: list[int], at: int) -> None:
         """Of two records of a sender, in either order, the fuller one decides."""
         window = Window(digest_of(b"enc"))
-        for number in numbers[:at]:
+        for number in sent[:at]:
             outcome(window, number)
         early = window.record()
-        for number in numbers[at:]:
+        for number in sent[at:]:
             outcome(window, number, NOW_MS + 60_000)
         late = window.record()
         for records in ((early, late), (late, early)):

@@ -37,6 +37,7 @@ from tests.postgres import PASSWORD, postgres
 from tests.support import QUICK
 from tests.vaults import (
     NAME_KEY,
+    PATIENCE_S,
     HandReactor,
     OnPostgres,
     OnSqlite,
@@ -195,7 +196,9 @@ class StoreTests(VaultTests):
 
     def await_newest(self, store: Store, body: bytes) -> None:
         """Wait until a message is alice's newest."""
+        give_up_at = time.monotonic() + PATIENCE_S
         while bodies(self.last(store, self.alice))[-1:] != [body]:
+            self.assertLess(time.monotonic(), give_up_at)
             time.sleep(0.001)
 
     def test_stopped_in_a_pause(self) -> None:
