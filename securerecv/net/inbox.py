@@ -2,7 +2,8 @@
 Receiving datagrams: as many at once as there are.
 
 `recvmmsg(2)`, which `socket` does not have: one system call brings what would take
-one for each datagram, and the interpreter is let go of once.
+one for each datagram, and the interpreter is let go of once. Why it is safe to call it
+by ctypes is in ``docs/decisions/0017-recvmmsg.md``.
 """
 
 import ctypes
@@ -36,7 +37,7 @@ Received = tuple[list[bytes], Address]
 _Origin = tuple[Address, int | None]
 """Who sent a message, and how long each datagram in it is."""
 
-_PLACES = range(0, MAX_MESSAGES * MAX_RECEIVED_BYTES, MAX_RECEIVED_BYTES)
+_STARTS = range(0, MAX_MESSAGES * MAX_RECEIVED_BYTES, MAX_RECEIVED_BYTES)
 
 _IPV4 = Struct("!2xH4s")
 _IPV6 = Struct("!2xHI16s")
@@ -89,7 +90,8 @@ class Inbox:
     Args:
         sock: a datagram socket, of IPv4 or IPv6.
         counters: updated with what happens.
-        control_bytes: room for the control messages that come with a datagram.
+        control_bytes: room for the control messages that come with a datagram, a
+            multiple of 8.
         has_many_addresses: they name the address of ours that it was sent to.
 
     Attributes:
@@ -108,7 +110,8 @@ class Inbox:
         self._socket = sock
         self._counters = counters
         self._has_many_addresses = has_many_addresses
-        self._together = 1
+        # Datagrams in each message, as it was last.
+        self._per_message = 1
         # It takes up memory where something was written to it.
         self._content = mmap(-1, MAX_MESSAGES * MAX_RECEIVED_BYTES)
         self._head_bytes = _NAME_BYTES + control_bytes
@@ -118,14 +121,14 @@ class Inbox:
         self._vectors = (_Vector * MAX_MESSAGES)()
         self._messages = bytearray(MAX_MESSAGES * ctypes.sizeof(_Message))
         self._lay_out(control_bytes)
-        # A call leaves its results there, where the next one has to find room.
+        # As each call has to find them: with room in all, and nothing of the last.
         self._no_heads = bytes(self._heads)
         self._no_messages = bytes(self._messages)
 
     def _lay_out(self, control_bytes: int) -> None:
         """Tell the kernel where everything goes."""
-        content_at = _place_of(self._content)
-        heads_at = _place_of(self._heads)
+        content_at = _pointer_to(self._content)
+        heads_at = _pointer_to(self._heads)
         vectors_at = ctypes.addressof(self._vectors)
         messages = (_Message * MAX_MESSAGES).from_buffer(self._messages)
         for number, message in enumerate(messages):
@@ -141,6 +144,7 @@ class Inbox:
                 control_bytes,
             )
         self._messages_at = ctypes.addressof(messages)
+        # The length of each message, without what stands between them.
         words = memoryview(self._messages).cast("I")
         first = _Message.length.offset // words.itemsize
         self._lengths = words[first :: ctypes.sizeof(_Message) // words.itemsize]
@@ -158,7 +162,7 @@ class Inbox:
         """
         self._heads[:] = self._no_heads
         self._messages[:] = self._no_messages
-        most = max(1, MAX_MESSAGES // self._together)
+        most = max(1, MAX_MESSAGES // self._per_message)
         count = _recvmmsg(
             self._socket.fileno(), self._messages_at, most, socket.MSG_DONTWAIT, None
         )
@@ -166,21 +170,21 @@ class Inbox:
         if count < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
-        found = self._found(self._lengths[:count].tolist())
+        found = self._cut(self._lengths[:count].tolist())
         total = sum([len(datagrams) for datagrams, _ in found])
-        self._together = -(-total // count)
+        self._per_message = -(-total // count)
         self._counters.received += total
         self._counters.received_batches += count
         return found
 
-    def _found(self, lengths: list[int]) -> list[Received]:
+    def _cut(self, lengths: list[int]) -> list[Received]:
         """Cut messages of these lengths, and put some of a peer together."""
         heads = self._split_heads.iter_unpack(self._heads)
         found: list[Received] = []
         datagrams: list[bytes] = []
         last_head = b""
         size: int | None = None
-        for length, at, (head,) in zip(lengths, _PLACES, heads, strict=False):
+        for length, at, (head,) in zip(lengths, _STARTS, heads, strict=False):
             if head != last_head or len(datagrams) >= MAX_TOGETHER:
                 last_head = head
                 address, size = self._origin_of(head)
@@ -214,7 +218,7 @@ class Inbox:
         return name, size
 
 
-def _place_of(memory: bytearray | mmap) -> int:
+def _pointer_to(memory: bytearray | mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

@@ -75,6 +75,7 @@ class Store:
         self._readers = ThreadPool(0, READERS, "securerecv-readers")
         self._waiting: list[_Waiting] = []
         self._committing = False
+        # Set when somebody waits for what comes behind the commit under way.
         self._hurry = Event()
 
     def start(self) -> None:
