@@ -75,7 +75,7 @@ class Result:
             self.leave_out(name, why)
 
     def leave_out(self, name: str, why: Absent) -> None:
-        """Go on without one; some of its runs are none."""
+        """Go on without one, whose earlier runs do not count."""
         self.absent[name] = why
         self.runs[name] = []
 

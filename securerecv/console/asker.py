@@ -30,11 +30,11 @@ class TerminalAsker:
         # A session each: what was typed at one question is no history for
         # another, least of all a password.
         session: PromptSession[str] = PromptSession(history=InMemoryHistory())
-        take_as_it_is(session)
+        do_without_cursor_reports(session)
         return session.prompt(f"{question} ", is_password=hidden)
 
 
-def take_as_it_is(session: PromptSession[str]) -> None:
+def do_without_cursor_reports(session: PromptSession[str]) -> None:
     """Say nothing of it if the terminal does not tell where the cursor is."""
     # Only what stands below the prompt is missing then.
     session.app.renderer.cpr_not_supported_callback = None

@@ -10,7 +10,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.shortcuts import CompleteStyle
 from twisted.internet.defer import Deferred
 
-from securerecv.console.asker import CommandCompleter, take_as_it_is
+from securerecv.console.asker import CommandCompleter, do_without_cursor_reports
 
 
 class TerminalPrompt:
@@ -35,7 +35,7 @@ class TerminalPrompt:
             # A task that raises KeyboardInterrupt would end the whole loop.
             interrupt_exception=EOFError,
         )
-        take_as_it_is(self._session)
+        do_without_cursor_reports(self._session)
         self._error: Exception | None = None
 
     @contextmanager

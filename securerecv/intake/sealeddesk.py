@@ -6,7 +6,9 @@ taken is stored in the same transaction as its message, so that a restart does
 not let it in again.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from attrs import Factory, define
 
@@ -114,6 +116,7 @@ class SealedDesk:
         self._max_message = max_message
         self._refused = refused
         self._anonymous = anonymous
+        # By the sender's name, which is empty for those without a token.
         self._bundles: dict[str, list[_Bundle]] = {}
 
     def restore(self, records: Iterable[ReplayRecord], expired_s: int | None) -> None:
@@ -152,7 +155,7 @@ class SealedDesk:
         now_s = self._seconds()
         taken, dropped = self._receiver.open_all(datagrams, address, now_s)
         reader = Reader(self._max_message, budget, _check)
-        bundles: dict[str, _Bundle] = {}
+        bundles: dict[str, _Bundle] = defaultdict(partial(_Bundle, reply, budget))
         refusals: list[tuple[Opened[Token], Refused]] = []
         for opened in taken:
             token = opened.token
@@ -161,12 +164,8 @@ class SealedDesk:
                 item = self._read(opened, reader, budget)
             if isinstance(item, Refused):
                 refusals.append((opened, item))
-                continue
-            sender = token.owner if token else ""
-            bundle = bundles.get(sender)
-            if bundle is None:
-                bundle = bundles[sender] = _Bundle(reply, budget)
-            bundle.add(opened, item)
+            else:
+                bundles[token.owner if token else ""].add(opened, item)
         for sender, bundle in bundles.items():
             left -= bundle.held
             self._bundles.setdefault(sender, []).append(bundle)

@@ -138,7 +138,7 @@ class Verdicts:
             try:
                 yield self._run(self._blobs.delete, stored.id)
             except StorageError:
-                _log.failure("not deleted; it will be tried again")
+                _log.failure("an infected file is not deleted; it will be tried again")
 
     @inlineCallbacks
     def _hold(
