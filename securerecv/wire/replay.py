@@ -121,7 +121,7 @@ class Window:
             self.expires_ms = expires_ms
 
     def _move(self, sequence: int) -> None:
-        """Have window and bitmap begin at a number further ahead, not taken yet."""
+        """Have window and bitmap begin at a number further ahead, as if not taken."""
         ahead = sequence - self._base
         # Far ahead everything is shifted out; it must not be tried, since
         # the number could have 2**64 bits.
