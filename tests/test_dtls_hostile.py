@@ -8,9 +8,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from securerecv.limits import HANDSHAKE_TIMEOUT_S, IDLE_TIMEOUT_S
+from securerecv.limits import HANDSHAKE_TIMEOUT_S, IDLE_TIMEOUT_S, LOGIN_TIMEOUT_S
+from securerecv.net.dtlspeer import MAX_REPEATED_ENDS
 from securerecv.net.outbox import Address
 from securerecv.vault.keyring import open_keyring
+from securerecv.wire.dtlsrecords import FINISHED_BYTES
 from tests.dtlsnet import Client, Net
 from tests.test_conversation import TOTAL
 
@@ -88,7 +90,8 @@ class HostileTests(SynchronousTestCase):
 
     def test_own_records(self) -> None:
         """Whoever sends records that no client does cannot be written to, and goes."""
-        handshake = struct.Struct(">B3sHxxx3s")
+        length = b"\0\0\14"
+        handshake = struct.pack(">B3sHxxx3s12x", 11, length, 5, length)
         for number, (kind, content, is_fatal) in enumerate(
             (
                 (21, b"\2\50", True),
@@ -97,8 +100,9 @@ class HostileTests(SynchronousTestCase):
                 (20, b"\1", False),
                 (24, b"\1\0\20", True),
                 (99, b"x", True),
-                (22, handshake.pack(0, bytes(3), 5, bytes(3)), True),
-                (22, handshake.pack(77, b"\0\0\4", 5, b"\0\0\4") + b"abcd", True),
+                (22, handshake, True),
+                (22, handshake[:12], False),
+                (22, handshake + b"\0", False),
             )
         ):
             client = self.net.enter(("192.0.2.2", number))
@@ -123,6 +127,32 @@ class HostileTests(SynchronousTestCase):
             self.honest.ask("PING\n")
             client.take()
             self.assert_nothing_is_left()
+
+    def test_parts_of_handshakes(self) -> None:
+        """Parts of large messages, of which OpenSSL would keep ten, reach it not."""
+        client = self.net.enter(("192.0.2.2", 1))
+        fed: list[bytes] = []
+        peer = self.net.server._peers["192.0.2.2", 1]
+        assert peer._connection is not None
+        bio_write = peer._connection.bio_write
+
+        def note(data: bytes) -> int:
+            fed.append(data)
+            return bio_write(data)
+
+        self.patch(peer._connection, "bio_write", note)
+        size = (100_000).to_bytes(3)
+        for number in range(100):
+            at = (1000 * number).to_bytes(3)
+            part = b"\13" + size + b"\0\5" + at + b"\0\0\1" + b"x"
+            end = b"\13" + size + b"\0\6" + at + b"\0\0\14" + bytes(12)
+            datagram = client.forge(22, part, 1000 + 3 * number)
+            datagram += client.forge(22, end, 1001 + 3 * number)
+            client.deliver([datagram, client.forge(22, part, 1002 + 3 * number)])
+        self.assertEqual(len(fed), MAX_REPEATED_ENDS)
+        self.assertEqual(set(map(len, fed)), {FINISHED_BYTES})
+        self.net.house.clock.advance(LOGIN_TIMEOUT_S)
+        self.assert_nothing_is_left()
 
     def test_conversations(self) -> None:
         """Conversations full of nonsense and repeats are answered, and end."""

@@ -21,6 +21,8 @@ from securerecv.wire.dtlsrecords import (
     MAX_DATAGRAM_BYTES,
     MAX_RECORD_BYTES,
     datagrams,
+    is_after_handshake,
+    may_be_finished,
     records,
 )
 from securerecv.wire.lanekeys import EXPORTER_LABEL, SECRET_BYTES
@@ -31,6 +33,13 @@ What a client may send before its handshake has finished.
 
 It needs about 4, and as many again for each time that it has lost some.
 OpenSSL may keep each of them, in a buffer of 16 KiB.
+"""
+
+MAX_REPEATED_ENDS = 8
+"""
+How often a client may send the end of its handshake again, because it has not heard
+the server's.  Of anything else that shakes hands OpenSSL would keep up to ten messages
+of 100 KiB.
 """
 
 _READ_BYTES = 1 << 12
@@ -81,6 +90,7 @@ class Peer:
         self._connection: SSL.Connection | None = connection
         self._conversation: Conversation | None = None
         self._handshake_datagrams = 0
+        self._repeated_ends = 0
         self._is_reading = False
         self._is_ending = False
         # Whether OpenSSL may have something to be sent: asking takes as long as
@@ -98,16 +108,20 @@ class Peer:
         """Take a datagram; tell whether anything came of it."""
         if self._connection is None:
             return False
-        self._connection.bio_write(datagram)
         if self._conversation is None:
+            self._connection.bio_write(datagram)
             self._handshake_datagrams += 1
             if self._handshake_datagrams > MAX_HANDSHAKE_DATAGRAMS:
                 self.abort()
             else:
                 self._shake_hands(self._connection)
             return True
-        records = self._read(len(datagram))
-        return self._hand_on(self._conversation, records)
+        parts = [part for part in records(datagram) if self._may_come(part)]
+        if not parts:
+            return False
+        datagram = b"".join(parts)
+        self._connection.bio_write(datagram)
+        return self._hand_on(self._conversation, self._read(len(datagram)))
 
     def received_records(self, datagrams: Sequence[bytes]) -> int:
         """
@@ -183,6 +197,13 @@ class Peer:
                 call.cancel()
 
     # -- the conversation -----------------------------------------------------
+
+    def _may_come(self, record: bytes) -> bool:
+        """Tell whether OpenSSL may see a record, now that hands are shaken."""
+        if may_be_finished(record):
+            self._repeated_ends += 1
+            return self._repeated_ends <= MAX_REPEATED_ENDS
+        return is_after_handshake(record)
 
     def _read(self, size: int, count: int | None = None) -> list[bytes]:
         """

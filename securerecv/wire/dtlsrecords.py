@@ -11,6 +11,9 @@ HEADER_BYTES = 13
 OVERHEAD_BYTES = 37
 """A record with AES-GCM: header 13, explicit nonce 8 (RFC 5288), tag 16."""
 
+FINISHED_BYTES = OVERHEAD_BYTES + 24
+"""A record with the end of a handshake, Finished: header 12, content 12."""
+
 MAX_RECORD_BYTES = 1 << 14
 """The most that one record carries."""
 
@@ -50,6 +53,20 @@ def is_record_of_conversation(datagram: bytes) -> bool:
         datagram.startswith(_CONVERSATION)
         and len(datagram) <= MAX_DATAGRAM_BYTES
         and int.from_bytes(datagram[_LENGTH]) == len(datagram) - HEADER_BYTES
+    )
+
+
+def is_after_handshake(record: bytes) -> bool:
+    """Tell whether a record is encrypted, and of no handshake."""
+    return record[_EPOCH] == b"\0\1" and record[0] != _HANDSHAKE
+
+
+def may_be_finished(record: bytes) -> bool:
+    """Tell whether a record may hold a Finished, and nothing else."""
+    return (
+        record[0] == _HANDSHAKE
+        and record[_EPOCH] == b"\0\1"
+        and len(record) == FINISHED_BYTES
     )
 
 
