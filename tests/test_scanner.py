@@ -235,7 +235,8 @@ class PointerTests(SynchronousTestCase):
         for left in ("", ".", "/", str(other), f"{other}/", f"{other}/sub"):
             (data / "clamd-folder").write_text(left)
             self.assertIsNone(remembered_home(data), left)
-        (data / "clamd-folder").write_text("")
+        # Nor does what is no text keep another clamd from being started.
+        (data / "clamd-folder").write_bytes(b"\xff")
         forget_home(data)
         self.assertEqual(list(data.iterdir()), [])
         self.assertEqual(list(other.iterdir()), [other / "sub"])

@@ -305,7 +305,7 @@ def remembered_home(data: Path) -> Home | None:
     """Give the folder of the clamd that the server of a data folder runs."""
     try:
         folder = Path((data / _POINTER).read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
     # A full disk or a power cut may have left less of the name, or none of it: a path
     # that is then another folder's, and must not be deleted.
